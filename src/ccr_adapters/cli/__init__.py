@@ -1,0 +1,1 @@
+"""Commands: composition of the rooms below, nothing of their own."""

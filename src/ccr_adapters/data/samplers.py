@@ -1,0 +1,56 @@
+"""The order of the training rows: captions of like length together, however many processes share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class LengthBucketSampler(Sampler[int]):
+    """Shuffles rows so that the captions of one global batch have similar lengths.
+
+    Padding is most of the work on a batch of mixed lengths. Rows are shuffled, cut into chunks of several batches,
+    sorted by length inside each chunk, and the batches are shuffled again. The order depends on the seed, the epoch
+    and the size of the *global* batch alone: two processes that take turns over it see what one would.
+
+    Args:
+        lengths: Length of each row, in any unit.
+        global_batch: Rows a step, over all processes.
+        seed: Seed of the order.
+        chunk: Batches that are sorted together; more of them save padding and mix less.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray, global_batch: int, *, seed: int = 0, chunk: int = 16
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.global_batch = global_batch
+        self.seed = seed
+        self.chunk = chunk
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch; Accelerate calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(len(self.lengths))
+        span = self.global_batch * self.chunk
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), span):
+            part = order[start : start + span]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.global_batch] for i in range(0, len(part), self.global_batch)]
+        whole = [batch for batch in batches if len(batch) == self.global_batch]
+        rest = [batch for batch in batches if len(batch) < self.global_batch]
+        # the short batch goes last, where `drop_last` finds it
+        for index in generator.permutation(len(whole)):
+            yield from (int(row) for row in whole[index])
+        for batch in rest:
+            yield from (int(row) for row in batch)

@@ -1,0 +1,43 @@
+"""The exceptions of the package: each says what came, what was expected and what to do, and is also a builtin."""
+
+from __future__ import annotations
+
+
+class CCRError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(CCRError, ValueError):
+    """A configuration has an unknown key, or a value that cannot work."""
+
+
+class LanguageError(CCRError, ValueError):
+    """A language has no adapter or no grammar; the message lists those there are."""
+
+
+class CaptionError(CCRError, ValueError):
+    """A caption is empty or not text; the message names its row."""
+
+
+class ImageError(CCRError, ValueError):
+    """A picture is missing or cannot be read; the message names the file."""
+
+
+class DataError(CCRError, ValueError):
+    """A data set lacks a column, a split or a value."""
+
+
+class AdapterError(CCRError, ValueError):
+    """An adapter folder is incomplete, tampered with, or made for another base."""
+
+
+class EvaluationError(CCRError, ValueError):
+    """Embeddings or ground truth do not fit together."""
+
+
+class TrainingError(CCRError, RuntimeError):
+    """Training cannot go on; the message says at which step, and what is kept."""
+
+
+class MissingExtraError(CCRError, ImportError):
+    """An optional library is not installed; the message has the pip line."""

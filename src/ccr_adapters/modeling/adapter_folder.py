@@ -1,0 +1,173 @@
+"""Adapter folders, read and written strictly: safetensors only, every key accounted for, nothing half-written.
+
+A language's folder holds `adapter_config.json` and `adapter_model.safetensors` as peft writes them, so that peft and
+transformers can load the adapter too, and `vocabulary.safetensors` where the language has a token embedding of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ccr_adapters.errors import AdapterError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+VOCABULARY_WEIGHTS = "vocabulary.safetensors"
+PEFT_PREFIX = "base_model.model."
+
+
+@contextmanager
+def written_aside(folder: str | Path) -> Iterator[Path]:
+    """Write into a temporary folder beside the target, and move the files over when all is written.
+
+    Configurations go last, so that a folder with a configuration is a whole one.
+    """
+    target = Path(folder)
+    if target.is_file():
+        raise AdapterError(f"'{target}' is a file; expected a folder to save into.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield aside
+        files = sorted(path for path in aside.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.suffix == ".json"):
+            destination = target / path.relative_to(aside)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, destination)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """Join, refusing a path that climbs out of the folder."""
+    parts = PurePosixPath(relative)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in relative:
+        raise AdapterError(f"The configuration points outside its repository: {relative!r}.")
+    return folder / relative
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        AdapterError: If the file is missing or holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. Is this an adapter repository?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"'{path}' is no valid JSON ({error}). Download it again.") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"'{path}' holds a {type(values).__name__}; expected a JSON object.")
+    return values
+
+
+def read_adapter_config(folder: Path) -> PeftConfig:
+    """The peft configuration of a language, refusing unknown methods and keys."""
+    path = folder / ADAPTER_CONFIG
+    values = read_json(path)
+    peft_type = values.get("peft_type")
+    if peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise AdapterError(f"'{path}' is for the method {peft_type!r}, which peft does not know here.")
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type]
+    known = {field.name for field in fields(config_class)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise AdapterError(
+            f"Unknown key{'s' if len(unknown) > 1 else ''} in '{path}': {', '.join(unknown)}. Check the spelling, or update "
+            "ccr-adapters and peft if the file is newer."
+        )
+    values.pop("peft_type")
+    try:
+        return config_class(**values)
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"'{path}': {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        AdapterError: If the file is missing, truncated, or something else; if a value is not finite.
+    """
+    if not path.is_file():
+        pickles = [name.name for name in path.parent.glob("*.bin")] + [name.name for name in path.parent.glob("*.pt")]
+        hint = f" There is {pickles[0]}, but pickles are never opened." if pickles else ""
+        raise AdapterError(f"'{path.name}' is missing in '{path.parent}'.{hint}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AdapterError(
+            f"'{path}' is truncated or no safetensors file ({error}). Download it again, or save the adapter again."
+        ) from error
+    broken = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if broken:
+        raise AdapterError(f"'{path}' holds values that are not finite, in {broken[0]}. It must not be used.")
+    return tensors
+
+
+def write_adapter(
+    folder: Path,
+    base: nn.Module,
+    code: str,
+    *,
+    base_name: str | None,
+    revision: str | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Write the adapter of one language as peft would."""
+    config: PeftConfig = base.peft_config[code]  # type: ignore[index, assignment]
+    state = get_peft_model_state_dict(base, adapter_name=code, save_embedding_layers=False)
+    tensors = {
+        f"{PEFT_PREFIX}{key}": value.detach().to("cpu", dtype or value.dtype).contiguous().clone()
+        for key, value in state.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True)
+    text = json.dumps(values, indent=2, sort_keys=True, default=str)
+    (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def fill_adapter(base: nn.Module, code: str, path: Path, dtype: torch.dtype) -> None:
+    """Put the tensors of a file into an adapter that was injected on the meta device.
+
+    So a crafted configuration cannot make the loader allocate more than the file holds.
+
+    Raises:
+        AdapterError: If keys are missing or left over, or a shape is another one.
+    """
+    tensors = {key.removeprefix(PEFT_PREFIX): value for key, value in read_tensors(path).items()}
+    expected = get_peft_model_state_dict(base, adapter_name=code, save_embedding_layers=False)
+    missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    if missing or extra:
+        raise AdapterError(
+            f"'{path}' does not fit its configuration: {len(missing)} missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(extra)} unexpected ({', '.join(extra[:3]) or 'none'})."
+        )
+    for key, value in expected.items():
+        if value.shape != tensors[key].shape:
+            raise AdapterError(
+                f"'{path}': '{key}' has shape {tuple(tensors[key].shape)}, expected {tuple(value.shape)}."
+            )
+    device = next((p.device for p in base.parameters() if p.device.type != "meta"), torch.device("cpu"))
+    tensors = {key: value.to(device, dtype) for key, value in tensors.items()}
+    set_peft_model_state_dict(base, tensors, adapter_name=code, low_cpu_mem_usage=True)

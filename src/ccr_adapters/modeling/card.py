@@ -1,0 +1,164 @@
+"""The card of an adapter repository, filled from its files and from what was measured; nothing is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from safetensors import safe_open
+
+from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.modeling.adapter_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    VOCABULARY_WEIGHTS,
+    read_json,
+)
+
+UNKNOWN = "not recorded"
+
+EXAMPLES = {
+    "de": '"Ein Hund rennt durch den Schnee"',
+    "fr": '"Un chien court dans la neige"',
+    "cs": '"Pes běží sněhem"',
+    "zh": '"一只狗在雪地里奔跑"',
+    "sw": '"Mbwa anakimbia kwenye theluji"',
+}
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.2f} MB" if path.is_file() else "none: the base's own tokens"
+
+
+def count_parameters(path: Path) -> int:
+    """Number of floating-point values in a safetensors file, read from its header alone."""
+    if not path.is_file():
+        return 0
+    total = 0
+    with safe_open(str(path), framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - no mapping
+            part = file.get_slice(key)
+            if str(part.get_dtype()).startswith(("F", "BF")):
+                product = 1
+                for length in part.get_shape():
+                    product *= length
+                total += product
+    return total
+
+
+def results_table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of measured rows; the columns are the keys of the first."""
+    if not rows:
+        return "No evaluation was recorded with this adapter."
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = [f"{row[name]:.1f}" if isinstance(row.get(name), float) else str(row.get(name, "")) for name in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _model_index(title: str, evidence: dict[str, Any]) -> list[dict[str, Any]]:
+    metrics = evidence.get("metrics") or {}
+    results = [
+        {
+            "task": {"type": "image-text-retrieval", "name": "Cross-lingual image-text retrieval"},
+            "dataset": {
+                "type": values.get("dataset", "unknown"),
+                "name": values.get("dataset", "unknown"),
+                "split": "test",
+            },
+            "metrics": [
+                {"type": "recall", "name": key, "value": round(float(value), 2)}
+                for key, value in values.items()
+                if isinstance(value, (int, float)) and not isinstance(value, bool)
+            ],
+        }
+        for values in metrics.values()
+    ]
+    # the Hub refuses an index whose models have no results
+    return (
+        [{"name": title, "results": [result for result in results if result["metrics"]]}]
+        if any(result["metrics"] for result in results)
+        else []
+    )
+
+
+def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> str:
+    """Fill the template.
+
+    Args:
+        config: The repository's configuration.
+        codes: Its languages.
+        folder: Where its files lie, for sizes.
+        evidence: `repository`, `training` (pairs, data, translator, noise, seed, recipe, seconds, machine, checkpoint),
+            `metrics` (by name, each a flat dictionary with `dataset`), `table` (rows), `protocol`, `limits`, `license`.
+    """
+    code = codes[0]
+    own = folder / config.languages[code].folder
+    adapter = read_json(own / ADAPTER_CONFIG)
+    training = evidence.get("training") or config.languages[code].recipe or {}
+    method = str(adapter.get("peft_type", "")).upper()
+    if method == "DASD":
+        mode = adapter.get("mode")
+        what = "static acquirer (MLA)" if mode == "static" else "dynamic adapter with disentangled semantics (DASD)"
+        method = f"{what}, r = {adapter.get('r')}"
+    base = config.base_model_name_or_path or "a base without a name"
+    vocabulary = config.languages[code].vocabulary
+    title = evidence.get("title") or f"{', '.join(codes)} for {Path(base).name}"
+    parameters = count_parameters(own / ADAPTER_WEIGHTS) + count_parameters(own / VOCABULARY_WEIGHTS)
+    tags = [
+        "ccr-adapters",
+        "dasd",
+        "cross-lingual",
+        "cross-modal-retrieval",
+        "multilingual",
+        f"base_model:adapter:{base}",
+    ]
+    values = {
+        "language_yaml": json.dumps(codes),
+        "license_yaml": json.dumps(evidence.get("license", "apache-2.0")),
+        "base_model_yaml": json.dumps(base),
+        "datasets_yaml": json.dumps(evidence.get("datasets", [])),
+        "tags_yaml": json.dumps(tags),
+        "model_index_yaml": json.dumps(_model_index(title, evidence)),
+        "title": title,
+        "summary": evidence.get("summary")
+        or f"Teaches `{base}` the language{'s' if len(codes) > 1 else ''} {', '.join(codes)}, from machine-translated captions.",
+        "base_model": base,
+        "base_revision": config.base_revision or "not pinned",
+        "base_hash": (config.base_sha256 or UNKNOWN)[:16],
+        "repository": evidence.get("repository", "path/to/this/folder"),
+        "example_captions": EXAMPLES.get(code, '"..."'),
+        "language": code,
+        "method": method,
+        "vocabulary": "the base's"
+        if vocabulary is None
+        else f"{vocabulary.size:,} tokens of its own, {vocabulary.width} wide",
+        "trained_parameters": f"{parameters:,}",
+        "adapter_size": _size(own / ADAPTER_WEIGHTS),
+        "vocabulary_size": _size(own / VOCABULARY_WEIGHTS),
+        "training_data": training.get("data", UNKNOWN),
+        "pairs": f"{training['pairs']:,}" if isinstance(training.get("pairs"), int) else UNKNOWN,
+        "translation_system": training.get("translator", UNKNOWN),
+        "translation_noise": training.get("noise", UNKNOWN),
+        "recipe": training.get("recipe", UNKNOWN),
+        "seed": training.get("seed", UNKNOWN),
+        "training_time": training.get("time", UNKNOWN),
+        "checkpoint": training.get("checkpoint", UNKNOWN),
+        "results_table": results_table(evidence.get("table", [])),
+        "protocol": evidence.get("protocol", ""),
+        "limits": evidence.get("limits", ""),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "safetensors")),
+    }
+    template = Template(files("ccr_adapters.modeling").joinpath("card_template.md").read_text(encoding="utf-8"))
+    return template.substitute(values)
+
+
+def write_card(path: Path, config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> None:
+    """Write `README.md` of an adapter repository."""
+    path.write_text(render_card(config, codes, folder, evidence), encoding="utf-8")

@@ -1,0 +1,151 @@
+"""Encoding many captions or pictures: short ones together, results in the order in which they came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ccr_adapters.errors import CaptionError, ConfigError
+from ccr_adapters.modeling.interfaces import Encodes
+from ccr_adapters.modeling.towers import pooler_output
+from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.captions import check_captions, pad_ids, pad_token_id
+from ccr_adapters.processing.pictures import as_list, check_pictures
+
+# from here on a bar appears by itself
+_LONG_WORK = 2048
+
+
+def _processor(model: Encodes) -> CCRProcessor:
+    if model.processor is None:
+        raise ConfigError(
+            "This model was built from a bare module and has no processor. Pass `processor=` to CCRModel.from_base, or "
+            "use get_text_features and get_image_features with tensors."
+        )
+    return model.processor
+
+
+def encode_text(
+    model: Encodes,
+    captions: str | Sequence[str],
+    language: str | Sequence[str | None] | None = "active",
+    *,
+    batch_size: int = 64,
+    show_progress: bool | None = None,
+) -> Tensor:
+    """Encode captions.
+
+    Args:
+        model: The model.
+        captions: One or many.
+        language: Code of their language, or one code a caption. `"active"` is the model's active language; `None`,
+            `"en"` and `"__base__"` are the base.
+        batch_size: Captions a forward pass.
+        show_progress: A progress bar; by default from 2,048 captions on.
+
+    Returns:
+        L2-normalised vectors in the order of the captions, on the model's device. (N, d)
+
+    Raises:
+        CaptionError: If a caption is empty or no text; nothing is encoded then.
+        LanguageError: If a language has no adapter; the message lists those there are.
+    """
+    processor = _processor(model)
+    texts = check_captions([captions] if isinstance(captions, str) else captions)
+    if language is None or isinstance(language, str):
+        codes = [model.resolve_language(language)] * len(texts)
+    else:
+        if len(language) != len(texts):
+            raise CaptionError(f"{len(language)} languages for {len(texts)} captions; pass one, or one a caption.")
+        codes = [model.resolve_language(code) for code in language]
+    rows: list[list[int]] = [[] for _ in texts]
+    for code in dict.fromkeys(codes):
+        chosen = [index for index, own in enumerate(codes) if own == code]
+        for index, ids in zip(chosen, processor.token_ids([texts[i] for i in chosen], code), strict=True):
+            rows[index] = ids
+
+    # The base's rows take the base's own path; rows that share the base's tokenizer follow its padding. Those two
+    # kinds stay apart, and everything else mixes.
+    def kind(index: int) -> int:
+        code = codes[index]
+        return 0 if code is None else 1 if code not in model.vocabularies else 2
+
+    switched = not model.mixes_languages()
+    order = sorted(range(len(texts)), key=lambda i: (kind(i), codes[i] or "" if switched else "", -len(rows[i])))
+    features: Tensor | None = None
+    bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not _shown(show_progress, len(texts)))
+    with torch.inference_mode(), bar:
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < min(start + batch_size, len(order)) and kind(order[stop]) == kind(order[start]):
+                if switched and codes[order[stop]] != codes[order[start]]:
+                    break
+                stop += 1
+            batch = order[start:stop]
+            encoded = _encode_batch(model, processor, [rows[i] for i in batch], [codes[i] for i in batch])
+            if features is None:
+                features = encoded.new_empty((len(texts), encoded.shape[1]))
+            features[torch.tensor(batch, device=features.device)] = encoded
+            bar.update(len(batch))
+            start = stop
+    return torch.empty((0, model.embedding_dim)) if features is None else features
+
+
+def _encode_batch(model: Encodes, processor: CCRProcessor, rows: list[list[int]], codes: list[str | None]) -> Tensor:
+    device = model.device
+    first = codes[0]
+    if first is None or first not in model.vocabularies:
+        batch = processor.pad(rows, first)
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids.to(device)}
+        if not processor.pad_to_max_length:
+            inputs["attention_mask"] = batch.attention_mask.to(device)
+        if first is None:
+            return F.normalize(model.base_features(**inputs).float(), dim=-1)
+    else:
+        batch = pad_ids(rows, pad_token_id(processor.tokenizer_for(first)))
+        inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
+        inputs["pooled_at"] = batch.pooled_at.to(device)
+    languages = [code for code in codes if code is not None]
+    features, _, _ = model.target_features(
+        inputs["input_ids"], inputs.get("attention_mask"), inputs.get("pooled_at"), languages
+    )
+    return F.normalize(features.float(), dim=-1)
+
+
+def encode_image(model: Encodes, pictures: Any, *, batch_size: int = 32, show_progress: bool | None = None) -> Tensor:
+    """Encode pictures with the base's image tower, which no adapter touches.
+
+    Args:
+        model: The model.
+        pictures: Paths, PIL images, arrays or tensors, one or many.
+        batch_size: Pictures a forward pass; only so many are in memory at once.
+        show_progress: A progress bar; by default from 2,048 pictures on.
+
+    Returns:
+        L2-normalised vectors in the order of the pictures, on the model's device. (M, d)
+
+    Raises:
+        ImageError: Naming a picture that is missing or unreadable; nothing is encoded then.
+    """
+    processor = _processor(model)
+    items = as_list(pictures)
+    check_pictures(items)
+    features: list[Tensor] = []
+    bar = tqdm(total=len(items), desc="Pictures", unit="pictures", disable=not _shown(show_progress, len(items)))
+    with torch.inference_mode(), bar:
+        for start in range(0, len(items), batch_size):
+            batch = items[start : start + batch_size]
+            pixels = processor.pixel_values(batch).to(model.device, model.dtype)
+            features.append(F.normalize(pooler_output(model.get_image_features(pixels)).float(), dim=-1))
+            bar.update(len(batch))
+    return torch.cat(features) if features else torch.empty((0, model.embedding_dim))
+
+
+def _shown(show_progress: bool | None, count: int) -> bool:
+    return count >= _LONG_WORK if show_progress is None else show_progress

@@ -1,0 +1,124 @@
+"""The target language's own token embedding, with a linear map into the encoder's width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ccr_adapters.configuration import VocabularyConfig
+from ccr_adapters.errors import AdapterError
+
+
+class Vocabulary(nn.Module):
+    """Ids of the target tokenizer to states of the encoder's width.
+
+    The table can be trained whole, only on the rows that the training captions touch, or not at all. Rows that are not
+    trained are a frozen copy of `source`, or zero where there is none.
+
+    Args:
+        config: Sizes, and which rows are trained.
+        width: Width of the encoder's states, `w`.
+        source: Table to start from. (n, e)
+        touched: Ids of the trained rows, for `train="touched"`.
+    """
+
+    ids: Tensor
+    slots: Tensor
+
+    def __init__(
+        self,
+        config: VocabularyConfig,
+        width: int,
+        *,
+        source: Tensor | None = None,
+        touched: Iterable[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        whole = config.train == "all"
+        self.table = nn.Embedding(config.size, config.width)
+        with torch.no_grad():
+            if source is not None:
+                if tuple(source.shape) != (config.size, config.width):
+                    raise AdapterError(
+                        f"The source table has shape {tuple(source.shape)}, the vocabulary {(config.size, config.width)}."
+                    )
+                self.table.weight.copy_(source)
+            elif whole:
+                nn.init.normal_(self.table.weight, std=0.02)
+            else:
+                self.table.weight.zero_()
+        self.table.weight.requires_grad_(whole)
+        if config.train == "touched":
+            ids = torch.tensor(sorted(set(touched or ())), dtype=torch.long)  # (k,)
+            if not len(ids):
+                raise AdapterError("No trained rows: pass the ids that the training captions touch.")
+            if int(ids[0]) < 0 or int(ids[-1]) >= config.size:
+                raise AdapterError(f"Trained rows {int(ids[0])} to {int(ids[-1])} in a table of {config.size}.")
+            self.register_buffer("ids", ids)
+            slots = torch.full((config.size,), -1, dtype=torch.long)
+            slots[ids] = torch.arange(len(ids))
+            self.register_buffer("slots", slots, persistent=False)
+            start = (
+                self.table.weight.detach()[ids] if source is not None else torch.randn(len(ids), config.width) * 0.02
+            )
+            self.rows = nn.Parameter(start.clone())  # (k, e)
+        project = config.projection if config.projection is not None else config.width != width
+        if project:
+            self.projection: nn.Linear | None = nn.Linear(config.width, width)
+            if config.width == width:
+                # the identity, so that rows taken from the encoder's own table keep their meaning
+                nn.init.eye_(self.projection.weight)
+                nn.init.zeros_(self.projection.bias)
+        elif config.width == width:
+            self.projection = None
+        else:
+            raise AdapterError(f"Rows of width {config.width} need a projection into an encoder of width {width}.")
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Look up and project. (B, L) -> (B, L, w)"""
+        states = self.table(input_ids)  # (B, L, e)
+        if self.config.train == "touched":
+            slots = self.slots[input_ids]  # (B, L)
+            trained = self.rows[slots.clamp_min(0)]  # (B, L, e)
+            states = torch.where((slots >= 0).unsqueeze(-1), trained, states)
+        return states if self.projection is None else self.projection(states)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What was trained, and so has to be saved: rows and projection, never a frozen table."""
+        state: dict[str, Tensor] = {}
+        if self.config.train == "all":
+            state["table"] = self.table.weight.detach()
+        elif self.config.train == "touched":
+            state["ids"] = self.ids
+            state["rows"] = self.rows.detach()
+        if self.projection is not None:
+            state["projection.weight"] = self.projection.weight.detach()
+            state["projection.bias"] = self.projection.bias.detach()
+        return state
+
+    @classmethod
+    def from_trained_state(
+        cls, config: VocabularyConfig, width: int, state: dict[str, Tensor], *, source: Tensor | None = None
+    ) -> Vocabulary:
+        """Rebuild from `trained_state`.
+
+        Raises:
+            AdapterError: If a tensor is missing, left over, or of another shape.
+        """
+        vocabulary = cls(config, width, source=source, touched=state["ids"].tolist() if "ids" in state else None)
+        expected = vocabulary.trained_state()
+        missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+        if missing or extra:
+            raise AdapterError(f"Vocabulary file: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}.")
+        for name, value in expected.items():
+            if value.shape != state[name].shape:
+                raise AdapterError(
+                    f"Vocabulary file: '{name}' has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}."
+                )
+        with torch.no_grad():
+            for name, value in expected.items():
+                value.copy_(state[name])
+        return vocabulary

@@ -1,0 +1,226 @@
+"""`CCRProcessor`: the base's tokenizer and image processor, and one tokenizer per language that has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
+
+from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, LanguageConfig
+from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.processing.captions import (
+    TokenizedCaptions,
+    check_captions,
+    end_token_id,
+    pad_ids,
+    pad_token_id,
+    token_ids,
+)
+from ccr_adapters.processing.pictures import as_list, check_pictures, load_picture
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "config.json",
+    "*/tokenizer*",
+)
+
+
+class CCRProcessor:
+    """Turns captions of any of the model's languages, and pictures, into tensors.
+
+    Args:
+        tokenizer: The base's tokenizer.
+        image_processor: The base's image processor; `None` for a text encoder alone.
+        base_max_length: Longest caption that the base takes, in tokens.
+        pad_to_max_length: The base reads captions at a fixed length (SigLIP).
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_processor: Any = None,
+        *,
+        base_max_length: int = 77,
+        pad_to_max_length: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.base_max_length = base_max_length
+        self.pad_to_max_length = pad_to_max_length
+        self.languages: dict[str, tuple[Any, int]] = {}
+
+    def add_language(self, code: str, tokenizer: Any | None, max_length: int) -> None:
+        """Register a language; `tokenizer=None` shares the base's."""
+        if tokenizer is not None:
+            end_token_id(tokenizer)  # refused here rather than at the first caption
+        self.languages[code] = (tokenizer, max_length)
+
+    def remove_language(self, code: str) -> None:
+        """Forget a language."""
+        self.languages.pop(code, None)
+
+    def tokenizer_for(self, language: str | None) -> Any:
+        """The tokenizer that captions of a language go through."""
+        return self._entry(language)[0]
+
+    def _entry(self, language: str | None) -> tuple[Any, int, bool]:
+        if language is None or (language in BASE_LANGUAGES and language not in self.languages):
+            return self.tokenizer, self.base_max_length, self.pad_to_max_length
+        if language not in self.languages:
+            there = ", ".join(sorted(self.languages)) or "none"
+            raise LanguageError(
+                f"Language {language!r} has no adapter here. Loaded: {there}. Load one with load_language(...), or pass "
+                "language=None for the base."
+            )
+        tokenizer, max_length = self.languages[language]
+        if tokenizer is None:
+            return self.tokenizer, min(max_length, self.base_max_length), self.pad_to_max_length
+        return tokenizer, max_length, False
+
+    def token_ids(self, captions: Sequence[str], language: str | None = None) -> list[list[int]]:
+        """Ids of each caption, end token included, unpadded.
+
+        Raises:
+            CaptionError: If a caption is empty or no text.
+            LanguageError: If the language is not there.
+        """
+        tokenizer, max_length, _ = self._entry(language)
+        return token_ids(check_captions(captions), tokenizer, max_length)
+
+    def pad(self, rows: Sequence[Sequence[int]], language: str | None = None) -> TokenizedCaptions:
+        """Stack the rows of `token_ids`."""
+        tokenizer, max_length, pad_to_max = self._entry(language)
+        return pad_ids(rows, pad_token_id(tokenizer), max_length if pad_to_max else None)
+
+    def pixel_values(self, pictures: Sequence[Any]) -> Any:
+        """Pictures to the tensor that the image tower takes. (B, 3, H, W)"""
+        if self.image_processor is None:
+            raise ImageError("This model has no image tower; it takes precomputed visual vectors instead of pictures.")
+        loaded = [load_picture(picture) for picture in pictures]
+        return self.image_processor(images=loaded, return_tensors="pt")["pixel_values"]
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        *,
+        language: str | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Prepare captions and pictures, as processors of transformers do.
+
+        Args:
+            text: One caption or many, all of one language.
+            images: One picture or many: paths, PIL images, arrays, tensors.
+            language: Language of the captions; `None` for the base's own.
+            return_tensors: Only `"pt"`.
+
+        Returns:
+            `input_ids` and `attention_mask` for text (and `pooled_at` for a language with its own tokenizer),
+            `pixel_values` for images.
+        """
+        if return_tensors != "pt":
+            raise ConfigError(f"`return_tensors` is {return_tensors!r}; only 'pt' is made here.")
+        if text is None and images is None:
+            raise ConfigError("Nothing to process: pass `text`, `images`, or both.")
+        data: dict[str, Any] = {}
+        if text is not None:
+            captions = [text] if isinstance(text, str) else list(text)
+            batch = self.pad(self.token_ids(captions, language), language)
+            data["input_ids"] = batch.input_ids
+            if not self._entry(language)[2]:
+                data["attention_mask"] = batch.attention_mask
+            if language is not None and self.languages.get(language, (None,))[0] is not None:
+                data["pooled_at"] = batch.pooled_at
+        if images is not None:
+            pictures = as_list(images)
+            check_pictures(pictures)
+            data["pixel_values"] = self.pixel_values(pictures)
+        return BatchFeature(data)
+
+    # ------------------------------------------------------------------------------------------------ load and save
+
+    def save_pretrained(self, save_directory: str | Path, language: str | None = None, **_: Any) -> list[str]:
+        """Write the tokenizers of the languages; those of the base stay with the base.
+
+        Args:
+            save_directory: Where to. Several languages get a folder each, one language lies at the top.
+            language: Only this one.
+        """
+        folder = Path(save_directory)
+        chosen = {language: self.languages[language]} if language else self.languages
+        written: list[str] = []
+        for code, (tokenizer, _length) in chosen.items():
+            if tokenizer is not None:
+                target = folder / code if len(chosen) > 1 else folder
+                target.mkdir(parents=True, exist_ok=True)
+                written.extend(tokenizer.save_pretrained(str(target)))
+        return written
+
+    @classmethod
+    def for_base(cls, base: str | Path, base_config: Any, **kwargs: Any) -> CCRProcessor:
+        """The processor of a bare base.
+
+        Args:
+            base: Repository or folder.
+            base_config: Its configuration.
+            kwargs: What `from_pretrained` of transformers takes (`revision`, `token`, `local_files_only`, ...).
+        """
+        tokenizer = AutoTokenizer.from_pretrained(str(base), **kwargs)
+        image_processor = None
+        if hasattr(base_config, "vision_config"):
+            image_processor = AutoImageProcessor.from_pretrained(str(base), **kwargs)
+        text_config = getattr(base_config, "text_config", base_config)
+        longest = int(getattr(text_config, "max_position_embeddings", 77))
+        # RoBERTa counts positions from the padding id onwards
+        if getattr(text_config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+            longest -= int(getattr(text_config, "pad_token_id", 0) or 0) + 1
+        return cls(
+            tokenizer,
+            image_processor,
+            base_max_length=longest,
+            pad_to_max_length=getattr(text_config, "model_type", "").startswith("siglip"),
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> CCRProcessor:
+        """The processor of an adapter repository: its tokenizers, and the base's parts from the base.
+
+        Args:
+            pretrained_model_name_or_path: Repository or folder.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
+        """
+        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = Path(
+                snapshot_download(str(pretrained_model_name_or_path), allow_patterns=list(TOKENIZER_FILES), **hub)
+            )
+        config = CCRConfig.from_pretrained(str(folder))
+        if config.base_model_name_or_path is None or config.base_config is None:
+            raise ConfigError(f"'{folder}' does not say what its base is (`base_model_name_or_path` in config.json).")
+        from transformers import AutoConfig
+
+        values = dict(config.base_config)
+        base_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        elsewhere = {key: value for key, value in hub.items() if key != "revision"}
+        processor = cls.for_base(
+            config.base_model_name_or_path, base_config, revision=config.base_revision or "main", **elsewhere
+        )
+        for code, language in (config.languages or {}).items():
+            processor.load_language(code, language, folder)
+        return processor
+
+    def load_language(self, code: str, language: LanguageConfig, folder: Path) -> None:
+        """Load one language's tokenizer from an adapter folder."""
+        tokenizer = None
+        if language.vocabulary is not None:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder / language.folder))
+        self.add_language(code, tokenizer, language.max_length)

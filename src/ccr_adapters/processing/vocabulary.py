@@ -1,0 +1,125 @@
+"""A tokenizer for the target language, trained on the captions at hand, and the table that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from ccr_adapters.errors import ConfigError, DataError
+from ccr_adapters.processing.alignment import aligned_table
+
+PAD, BOS, EOS, UNK = "[PAD]", "[CLS]", "[SEP]", "[UNK]"
+
+
+def train_tokenizer(
+    captions: Iterable[str],
+    *,
+    size: int = 8000,
+    kind: str = "unigram",
+    max_length: int = 77,
+    lowercase: bool = True,
+) -> PreTrainedTokenizerFast:
+    """Train a subword tokenizer.
+
+    Args:
+        captions: Training captions of the language.
+        size: Most tokens that it may have; few captions give fewer.
+        kind: `"unigram"` or `"bpe"`.
+        max_length: Longest caption, written into the tokenizer.
+        lowercase: Fold case, as most caption encoders do.
+
+    Returns:
+        A fast tokenizer of transformers with `[CLS] ... [SEP]` around each caption.
+    """
+    texts = [text for text in captions if text and text.strip()]
+    if not texts:
+        raise DataError("There is no caption to train a tokenizer on.")
+    special = [PAD, BOS, EOS, UNK]
+    # captions of a language without spaces are long "words"; the trainer has to be allowed to learn every character
+    alphabet = sorted({char for text in texts for char in (text.lower() if lowercase else text) if not char.isspace()})
+    trainer: Any
+    if kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=size,
+            special_tokens=special,
+            unk_token=UNK,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+    elif kind == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=UNK))
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        raise ConfigError(f"Tokenizer kind {kind!r}; expected 'unigram' or 'bpe'.")
+    steps = [normalizers.NFKC()] + ([normalizers.Lowercase()] if lowercase else [])
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(texts, trainer)
+    ids = {token: tokenizer.token_to_id(token) for token in (BOS, EOS)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {EOS}", special_tokens=[(BOS, ids[BOS]), (EOS, ids[EOS])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        cls_token=BOS,
+        sep_token=EOS,
+        unk_token=UNK,
+    )
+
+
+def start_table(
+    translations: Sequence[str],
+    captions: Sequence[str],
+    tokenizer: Any,
+    base_tokenizer: Any,
+    base_table: Tensor,
+) -> Tensor:
+    """The table of a new vocabulary, aligned with the base's by the training pairs.
+
+    Args:
+        translations: Target captions.
+        captions: Source captions of the same rows.
+        tokenizer: The new tokenizer.
+        base_tokenizer: The base's.
+        base_table: The base's token embedding. (V, w)
+
+    Returns:
+        Start values. (n, w)
+    """
+
+    def inner(tokens: Any, texts: Sequence[str]) -> list[list[int]]:
+        return tokens(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+
+    size = len(tokenizer)
+    base_table = base_table.detach().float().cpu()
+    table, _ = aligned_table(inner(tokenizer, translations), inner(base_tokenizer, captions), base_table, size)
+    # special tokens mean what they mean in the base
+    twins = (
+        (("pad_token_id",), ("pad_token_id",)),
+        (("cls_token_id", "bos_token_id"), ("cls_token_id", "bos_token_id")),
+        (("sep_token_id", "eos_token_id"), ("sep_token_id", "eos_token_id")),
+        (("unk_token_id",), ("unk_token_id",)),
+    )
+    with torch.no_grad():
+        for own, other in twins:
+            here, there = _first(tokenizer, own), _first(base_tokenizer, other)
+            if here is not None and there is not None:
+                table[here] = base_table[there]
+    return table
+
+
+def _first(tokenizer: Any, names: tuple[str, ...]) -> int | None:
+    return next((getattr(tokenizer, name) for name in names if getattr(tokenizer, name, None) is not None), None)

@@ -1,0 +1,39 @@
+"""Training arguments: only what transformers' own do not have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class CCRTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with DASD's published optimiser as defaults, and rates for the parts that need their own.
+
+    Args:
+        vocabulary_learning_rate: Peak rate of the target's token embedding; `None` takes `learning_rate`.
+        auxiliary_learning_rate: Rate of discriminators (1e-4 in DASD, betas .9/.999, no weight decay).
+        bucket_chunk: Batches that are sorted by length together.
+    """
+
+    vocabulary_learning_rate: float | None = field(default=None, metadata={"help": "Peak rate of the token embedding."})
+    auxiliary_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of discriminators."})
+    bucket_chunk: int = field(default=16, metadata={"help": "Batches sorted by length together."})
+    # DASD (Cai et al. 2025): Adam .9/.98, weight decay .2, 10% warm-up then cosine, batch 128, norm 1
+    learning_rate: float = field(default=2e-4, metadata={"help": "Peak rate of the adapters."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of Adam."})
+    weight_decay: float = field(default=0.2, metadata={"help": "Weight decay, none on biases, norms and tables."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or a share of all steps, of linear warm-up."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule after the warm-up."})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "Rows a step and device."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "A short last batch has fewer negatives."})
+    metric_for_best_model: str | None = field(default="mAR", metadata={"help": "Mean average recall on validation."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "mAR is a recall."})
+    report_to: str | list[str] = field(default="none", metadata={"help": "Where to log beside the console."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
+    # the only large buffer is the bank of cached vectors, the same in every process
+    ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Send buffers at every step."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})

@@ -1,0 +1,230 @@
+"""transformers' Trainer, told what a method is: named terms, its own parameter groups, small strict checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ccr_adapters.data.samplers import LengthBucketSampler
+from ccr_adapters.errors import ConfigError, TrainingError
+from ccr_adapters.methods import Method
+from ccr_adapters.training.arguments import CCRTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "trainable.safetensors"
+COMPLETE = "complete.json"
+Evaluate = Callable[[Method], dict[str, float]]
+
+
+class _MarkComplete(TrainerCallback):
+    """Writes the last file of a checkpoint, so that one which a dying process left half-written is known."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and folder.is_dir():
+            aside = folder / f".{COMPLETE}"
+            aside.write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
+            os.replace(aside, folder / COMPLETE)
+        return control
+
+
+def last_checkpoint(output_dir: str | Path) -> Path | None:
+    """The newest whole checkpoint of a folder."""
+    found = []
+    for path in Path(output_dir).glob("checkpoint-*"):
+        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if match and (path / COMPLETE).is_file() and (path / WEIGHTS).is_file():
+            found.append((int(match.group(1)), path))
+    return max(found)[1] if found else None
+
+
+def remove_incomplete(output_dir: str | Path) -> list[str]:
+    """Remove checkpoints that were being written when a process died; returns their names."""
+    broken = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and not (path / COMPLETE).is_file()
+    ]
+    for path in broken:
+        logger.warning("'%s' was not written to its end and is removed.", path)
+        shutil.rmtree(path)
+    return [path.name for path in broken]
+
+
+class CCRTrainer(Trainer):
+    """Trains a [`Method`].
+
+    Args:
+        model: The method; its forward pass gives named terms, their sum is the loss.
+        args: The arguments.
+        lengths: Length of each training row, for batches of like length; `None` keeps transformers' order.
+        evaluate_method: Metrics on validation, without a prefix; must contain `args.metric_for_best_model`.
+        kwargs: As for `Trainer` (`train_dataset`, `data_collator`, `callbacks`, ...).
+    """
+
+    args: CCRTrainingArguments
+    model: Any
+
+    def __init__(
+        self,
+        model: Method,
+        args: CCRTrainingArguments,
+        *,
+        lengths: Any | None = None,
+        evaluate_method: Evaluate | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.lengths = lengths
+        self.evaluate_method = evaluate_method
+        if evaluate_method is not None:
+            # Trainer insists on a data set where it evaluates; ours is with the function
+            kwargs.setdefault("eval_dataset", [])
+        super().__init__(model=model, args=args, **kwargs)
+        self._terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._term_steps = 0
+        self._last_rows: list[int] = []
+        self.add_callback(_MarkComplete())
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Sum of the method's terms; each is logged by its name."""
+        terms: dict[str, Tensor] = model(**inputs)
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+            rows = inputs.get("image_index")
+            kept = last_checkpoint(str(self.args.output_dir))
+            raise TrainingError(
+                f"The loss is not finite at step {self.state.global_step + 1} ({values}). The batch shows the pictures "
+                f"{rows.tolist()[:8] if rows is not None else '?'}... (by index). "
+                + (f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint had been written. ")
+                + "Lower the learning rate, or look at those rows."
+            )
+        for name, term in terms.items():
+            self._terms[name] = self._terms[name].to(term.device) + term.detach().float()
+        self._term_steps += 1
+        return (loss, terms) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each term since the last log."""
+        if "loss" in logs and self._term_steps:
+            for name, total in self._terms.items():
+                logs[f"term/{name}"] = round(float(total) / self._term_steps, 6)
+            self._terms.clear()
+            self._term_steps = 0
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any | None = None) -> Any:
+        if self.lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        args = self.args
+        rows = (
+            args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps * args.world_size
+        )
+        return LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk)
+
+    # --------------------------------------------------------------------------------------------------- optimiser
+
+    def create_optimizer(self, model: Any | None = None) -> torch.optim.Optimizer:
+        """Groups by what a parameter belongs to: adapters, the token embedding, discriminators."""
+        if self.optimizer is None:
+            method: Method = self.model
+            owner: dict[int, str] = {}
+            for kind in ("vocabulary", "auxiliary"):
+                for module in method.modules_of(kind):
+                    owner.update({id(parameter): kind for parameter in module.parameters()})
+            decayed = {
+                id(p) for name, p in method.named_parameters() if name in set(self.get_decay_parameter_names(method))
+            }
+            args = self.args
+            rates = {
+                "vocabulary": args.vocabulary_learning_rate or args.learning_rate,
+                "auxiliary": args.auxiliary_learning_rate,
+                "adapter": args.learning_rate,
+            }
+            groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
+            for parameter in method.parameters():
+                if parameter.requires_grad:
+                    kind = owner.get(id(parameter), "adapter")
+                    # rows of a table that a batch does not touch must not shrink
+                    groups[kind, kind == "adapter" and id(parameter) in decayed].append(parameter)
+            if not groups:
+                raise ConfigError("Nothing is trainable. Call model.trainable(language) before training.")
+            settings = []
+            for (kind, decay), parameters in sorted(groups.items()):
+                group: dict[str, Any] = {"params": parameters, "lr": rates[kind], "name": kind}
+                group["weight_decay"] = args.weight_decay if decay else 0.0
+                if kind == "auxiliary":
+                    group["betas"] = (0.9, 0.999)
+                settings.append(group)
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(args)
+            self.optimizer = optimizer_class(settings, **kwargs)
+        return self.optimizer
+
+    # -------------------------------------------------------------------------------------------------- evaluation
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Metrics of the method on validation, logged with the prefix."""
+        if self.evaluate_method is None:
+            return {}
+        method: Method = self.accelerator.unwrap_model(self.model)
+        was_training = method.training
+        method.eval()
+        found = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluate_method(method).items()}
+        method.train(was_training)
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(str(output_dir or self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        method: Method = self.accelerator.unwrap_model(self.model)
+        state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
+        aside = folder / f".{WEIGHTS}"
+        save_file(state, str(aside), metadata={"format": "pt"})
+        os.replace(aside, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        path = Path(resume_from_checkpoint) / WEIGHTS
+        try:
+            state = load_file(str(path))
+        except (SafetensorError, OSError) as error:
+            raise TrainingError(
+                f"The checkpoint '{path}' cannot be read ({error}). Remove its folder and start again."
+            ) from error
+        self.accelerator.unwrap_model(self.model).load_trainable_state(state)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best:
+            logger.info(
+                "Best checkpoint: %s (%s %.4f)",
+                best,
+                self.args.metric_for_best_model,
+                self.state.best_metric or 0,
+            )
+            self._load_from_checkpoint(best)

@@ -1,0 +1,161 @@
+"""What every test shares: no network, no files left behind, fixed seeds, tiny backbones of each kind.
+
+The backbones have real architectures and random weights: 3 blocks of width 32 over 200 tokens, a shared space
+of 24 (not 32, so that a mix-up of width and embedding shows). All agree on the special tokens below.
+"""
+
+# ruff: noqa: E402 - the environment is set before the libraries that read it are imported
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Read by huggingface_hub, datasets and torch when they are imported.
+_HOME = tempfile.TemporaryDirectory(prefix="ccr-adapters-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = _HOME.name
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import copy
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipTextModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+Model = TypeVar("Model", bound=nn.Module)
+RandomBatch = Callable[..., dict[str, Tensor]]
+
+PAD, BOS, UNKNOWN, EOS = 0, 1, 2, 3  # never eos=2 for CLIP: transformers then pools at argmax(input_ids)
+VOCABULARY = 200
+WIDTH = 32
+EMBEDDING = 24
+MAX_LENGTH = 24
+
+_SPECIAL = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+_TRANSFORMER = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+}
+_TEXT = {**_TRANSFORMER, **_SPECIAL, "vocab_size": VOCABULARY, "max_position_embeddings": MAX_LENGTH}
+_VISION = {**_TRANSFORMER, "image_size": 16, "patch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    """Give each test the same random numbers, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries still draw from the global generator
+    torch.manual_seed(0)
+
+
+def _factory(build: Callable[[], Model]) -> Callable[[], Model]:
+    """Build a model once, from its own seed, and hand out deep copies in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = build().eval()
+        # Fresh biases are zero and fresh norms the identity; trained ones are not, and must be seen in tests.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return lambda: copy.deepcopy(model)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> Callable[[], CLIPModel]:
+    """Factory of a tiny CLIP with both towers."""
+    config = CLIPConfig(
+        text_config={**_TEXT, "projection_dim": EMBEDDING},
+        vision_config={**_VISION, "projection_dim": EMBEDDING},
+        projection_dim=EMBEDDING,
+    )
+    return _factory(lambda: CLIPModel(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_text() -> Callable[[], CLIPTextModelWithProjection]:
+    """Factory of a tiny CLIP text tower with its projection."""
+    config = CLIPTextConfig(**_TEXT, projection_dim=EMBEDDING)
+    return _factory(lambda: CLIPTextModelWithProjection(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip() -> Callable[[], SiglipModel]:
+    """Factory of a tiny SigLIP with both towers; its vision tower is as wide as the shared space."""
+    config = SiglipConfig(
+        text_config={**_TEXT, "projection_size": EMBEDDING},
+        vision_config={**_VISION, "hidden_size": EMBEDDING},
+    )
+    return _factory(lambda: SiglipModel(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip_text() -> Callable[[], SiglipTextModel]:
+    """Factory of a tiny SigLIP text tower with its head; it pools at the last position."""
+    config = SiglipTextConfig(**_TEXT, projection_size=EMBEDDING)
+    return _factory(lambda: SiglipTextModel(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_bert() -> Callable[[], BertModel]:
+    """Factory of a tiny BERT."""
+    config = BertConfig(**_TEXT)
+    return _factory(lambda: BertModel(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_xlmr() -> Callable[[], XLMRobertaModel]:
+    """Factory of a tiny XLM-R; its positions start after the padding token's id."""
+    config = XLMRobertaConfig(**{**_TEXT, "max_position_embeddings": MAX_LENGTH + PAD + 1})
+    return _factory(lambda: XLMRobertaModel(config))
+
+
+@pytest.fixture(scope="session")
+def random_batch() -> RandomBatch:
+    """Function that makes a batch of random captions: bos, words, eos, padding."""
+
+    def make(vocab: int = VOCABULARY, B: int = 4, L: int = 10, *, seed: int = 0) -> dict[str, Tensor]:
+        """Make a batch of mixed lengths: the first caption fills its row, the second is as short as can be.
+
+        Args:
+            vocab: Size of the vocabulary; words are drawn from above the special tokens.
+            B: Captions.
+            L: Tokens of the longest, at least 3.
+            seed: Same seed, same batch.
+
+        Returns:
+            `input_ids` and `attention_mask`, both (B, L).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.randint(3, L + 1, (B,), generator=generator)  # (B,)
+        lengths[:1], lengths[1:2] = L, 3
+        position = torch.arange(L).expand(B, L)  # (B, L)
+        last = lengths[:, None] - 1  # (B, 1)
+        input_ids = torch.randint(EOS + 1, vocab, (B, L), generator=generator)  # (B, L)
+        input_ids[:, 0] = BOS
+        input_ids[position == last] = EOS
+        input_ids[position > last] = PAD
+        return {"input_ids": input_ids, "attention_mask": (position <= last).long()}
+
+    return make

@@ -1,0 +1,59 @@
+"""Two processes under DDP train the adapters that one process with the whole batch trains."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import ccr_adapters
+
+WORKER = Path(__file__).with_name("worker.py")
+PACKAGE = Path(ccr_adapters.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, dict[str, torch.Tensor]]:
+    """Adapter weights after training: by one process, and by each of two."""
+    folder = tmp_path_factory.mktemp("ddp")
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}
+    if "lo" in dict(map(reversed, socket.if_nameindex())):
+        environment["GLOO_SOCKET_IFNAME"] = "lo"
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, WORKER, rank, world, folder / "store", folder / name],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, rank, world in (("whole", "0", "1"), ("first", "0", "2"), ("second", "1", "2"))
+    }
+    try:
+        for process in processes.values():
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes.values():
+            process.kill()
+    return {name: load_file(folder / name) for name in processes}
+
+
+def test_two_processes_train_what_one_trains(trained):
+    for name, expected in trained["whole"].items():
+        torch.testing.assert_close(trained["first"][name], expected, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_both_processes_hold_the_same_weights(trained):
+    for name, weight in trained["first"].items():
+        assert torch.equal(trained["second"][name], weight), name
+
+
+def test_the_weights_moved(trained):
+    assert len(trained["whole"]) > 10
+    assert all(weight.any() for weight in trained["whole"].values())
