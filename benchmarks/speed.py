@@ -7,7 +7,8 @@
 All encoders are CLIP text towers of ViT-B/32 sizes (512 wide, 12 blocks) with random weights: speed does not depend on
 their values. Rounds alternate between the rows, after a warm-up; the figures are medians.
 
-The authors' schedule is their computation, not their code: every caption padded to 77 tokens, and the two features
+`one batch` pads all captions to the longest, for all rows alike; `encode_text` tokenises too, and puts captions of like
+length together. The authors' schedule is their computation, not their code: every caption padded to 77 tokens, and the two features
 computed by two separate passes over the frozen prefix, beside the main pass.
 """
 
@@ -128,8 +129,16 @@ def encoding(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: in
 
         return once
 
-    rows = {"bare encoder": run(bare, short), "static acquirer": run(static, short), "DASD": run(dasd, short)}
-    return alternating({**rows, "authors' schedule": run(authors, padded)}, rounds)
+    model = CCRModel.from_base(copy.deepcopy(bare), processor=CCRProcessor(tokenizer))
+    model.add_language("de", DASDConfig(), tokenizer=tokenizer)
+    rows = {
+        "bare encoder, one batch": run(bare, short),
+        "static acquirer, one batch": run(static, short),
+        "DASD, one batch": run(dasd, short),
+        "DASD, encode_text": lambda: model.encode_text(captions, "de"),
+        "authors' schedule": run(authors, padded),
+    }
+    return alternating(rows, rounds)
 
 
 def training(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: int) -> dict[str, float]:
@@ -215,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
             "what": f"encode {len(batch)} captions",
             "row": name,
             "seconds": f"{value:.3f}",
-            "against bare": f"{value / encode['bare encoder']:.2f}x",
+            "against bare": f"{value / encode['bare encoder, one batch']:.2f}x",
         }
         for name, value in encode.items()
     ]
@@ -231,9 +240,13 @@ def main(argv: list[str] | None = None) -> int:
     rows += [{"what": "adapter on disk", "row": name, "MB": f"{value:.1f}"} for name, value in size.items()]
     print(console_table(rows, ["what", "row", "seconds", "against bare", "against LoRA", "MB"]))
     figures = {
-        "encode, DASD / bare": (encode["DASD"] / encode["bare encoder"], "at most", TARGETS["encode"]),
-        "encode, authors' schedule / DASD": (
-            encode["authors' schedule"] / encode["DASD"],
+        "encode, DASD / bare": (
+            encode["DASD, one batch"] / encode["bare encoder, one batch"],
+            "at most",
+            TARGETS["encode"],
+        ),
+        "encode, authors' schedule / encode_text": (
+            encode["authors' schedule"] / encode["DASD, encode_text"],
             "at least",
             TARGETS["authors"],
         ),

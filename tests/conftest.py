@@ -21,11 +21,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import copy
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -34,6 +36,7 @@ from transformers import (
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipModel,
     SiglipTextConfig,
@@ -41,6 +44,7 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaModel,
 )
+from transformers.models.clip import CLIPImageProcessorPil
 
 Model = TypeVar("Model", bound=nn.Module)
 RandomBatch = Callable[..., dict[str, Tensor]]
@@ -50,6 +54,23 @@ VOCABULARY = 200
 WIDTH = 32
 EMBEDDING = 24
 MAX_LENGTH = 24
+
+ENGLISH = [
+    "a dog runs through the snow",
+    "two men sit on a red bench",
+    "the cat sleeps",
+    "a child holds a blue balloon in the park",
+    "three birds fly over the sea",
+    "a woman reads a book under an old tree",
+]
+GERMAN = [
+    "ein Hund rennt durch den Schnee",
+    "zwei Männer sitzen auf einer roten Bank",
+    "die Katze schläft",
+    "ein Kind hält im Park einen blauen Ballon",
+    "drei Vögel fliegen über das Meer",
+    "eine Frau liest unter einem alten Baum ein Buch",
+]
 
 _SPECIAL = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
 _TRANSFORMER = {
@@ -159,3 +180,60 @@ def random_batch() -> RandomBatch:
         return {"input_ids": input_ids, "attention_mask": (position <= last).long()}
 
     return make
+
+
+def make_tokenizer(texts: list[str], special: list[str], size: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Train a small BPE tokenizer that writes `[BOS] ... [EOS]`; special tokens get the first ids, in their order."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))  # noqa: S106 - no password
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=special))
+    marks = [(token, tokenizer.token_to_id(token)) for token in ("[BOS]", "[EOS]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=marks)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", unk_token="[UNK]", eos_token="[EOS]"
+    )
+
+
+@pytest.fixture(scope="session")
+def english() -> list[str]:
+    """English captions, of different lengths."""
+    return list(ENGLISH)
+
+
+@pytest.fixture(scope="session")
+def german() -> list[str]:
+    """Their translations."""
+    return list(GERMAN)
+
+
+@pytest.fixture(scope="session")
+def base_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the bases; its special tokens are those of their configurations."""
+    return make_tokenizer(ENGLISH, ["[PAD]", "[BOS]", "[UNK]", "[EOS]"])
+
+
+@pytest.fixture(scope="session")
+def german_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of its own for German; its end token has another id than the bases', below that of its padding."""
+    return make_tokenizer(GERMAN, ["[UNK]", "[EOS]", "[BOS]", "[PAD]"], size=120)
+
+
+def _folder(name: str, model: nn.Module, tokenizer: PreTrainedTokenizerFast, home: Path, *, sees: bool) -> Path:
+    folder = home / name
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if sees:
+        size = {"height": 16, "width": 16}
+        CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bases(tiny_clip, tiny_siglip, tiny_bert, tiny_xlmr, base_tokenizer, tmp_path_factory) -> dict[str, Path]:
+    """Folders with whole bases as they come from a hub: `clip`, `siglip`, `bert` and `xlmr`. Not to be written to."""
+    home = tmp_path_factory.mktemp("bases")
+    built = {"clip": tiny_clip, "siglip": tiny_siglip, "bert": tiny_bert, "xlmr": tiny_xlmr}
+    return {
+        name: _folder(name, build(), base_tokenizer, home, sees=name in ("clip", "siglip"))
+        for name, build in built.items()
+    }

@@ -35,8 +35,8 @@ class VocabularyConfig:
     def __post_init__(self) -> None:
         if self.train not in ("all", "touched", "none"):
             raise ConfigError(f"Vocabulary: `train` is {self.train!r}; expected 'all', 'touched' or 'none'.")
-        if self.size < 1 or self.width < 1:
-            raise ConfigError(f"Vocabulary: {self.size} tokens of width {self.width}; both must be positive.")
+        if not _is_count(self.size) or not _is_count(self.width):
+            raise ConfigError(f"Vocabulary: {self.size} tokens of width {self.width}; both must be positive numbers.")
         if self.train == "none" and self.source is None:
             raise ConfigError("Vocabulary: an untrained table needs a `source`, the model that its rows come from.")
 
@@ -57,9 +57,19 @@ class LanguageConfig:
     folder: str = ""
     recipe: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if not _is_count(self.max_length) or self.max_length < 2:
+            raise ConfigError(f"Language: `max_length` is {self.max_length!r}; expected a number of tokens, 2 or more.")
+        if not isinstance(self.folder, str):
+            raise ConfigError(f"Language: `folder` is {self.folder!r}; expected a path inside the repository.")
+        if not isinstance(self.vocabulary, (VocabularyConfig, type(None))):
+            raise ConfigError(f"Language: `vocabulary` is {self.vocabulary!r}; expected its keys and values, or null.")
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LanguageConfig:
+    def from_dict(cls, values: Any) -> LanguageConfig:
         """Build from JSON, refusing keys that are not known."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"The configuration of a language is {values!r}; expected keys and values.")
         known = {item.name for item in fields(cls)}
         _refuse_unknown(set(values) - known, known, "a language")
         values = dict(values)
@@ -67,8 +77,15 @@ class LanguageConfig:
         if isinstance(vocabulary, dict):
             allowed = {item.name for item in fields(VocabularyConfig)}
             _refuse_unknown(set(vocabulary) - allowed, allowed, "a vocabulary")
+            missing = sorted({"size", "width"} - set(vocabulary))
+            if missing:
+                raise ConfigError(f"The configuration of a vocabulary lacks {', '.join(missing)}.")
             values["vocabulary"] = VocabularyConfig(**vocabulary)
         return cls(**values)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _refuse_unknown(unknown: set[str], known: set[str], what: str) -> None:
@@ -116,17 +133,12 @@ class CCRConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         # what every transformers config may carry beside its own fields
-        common = {
-            "transformers_version",
-            "model_type",
-            "auto_map",
-            "name_or_path",
-            "attn_implementation",
-            "torch_dtype",
-        }
+        common = {"auto_map", "name_or_path", "attn_implementation", "torch_dtype", *PreTrainedConfig().to_dict()}
         unknown = {key for key in kwargs if not key.startswith("_") and key not in common}
         _refuse_unknown(unknown, set(self._own), "the model")
         super().__post_init__(**kwargs)
+        if not isinstance(self.languages, (dict, type(None))):
+            raise ConfigError(f"`languages` is {self.languages!r}; expected one configuration by language code.")
         self.languages = {
             code: value if isinstance(value, LanguageConfig) else LanguageConfig.from_dict(value)
             for code, value in (self.languages or {}).items()

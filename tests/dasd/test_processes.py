@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -32,16 +33,17 @@ def trained(tmp_path_factory) -> dict[str, dict[str, torch.Tensor]]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for name, rank, world in (("whole", "0", "1"), ("first", "0", "2"), ("second", "1", "2"))
+        for name, rank, world in (("first", "0", "2"), ("second", "1", "2"))
     }
     try:
+        runpy.run_path(str(WORKER))["main"](0, 1, "", str(folder / "whole"))
         for process in processes.values():
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
     finally:
         for process in processes.values():
             process.kill()
-    return {name: load_file(folder / name) for name in processes}
+    return {name: load_file(folder / name) for name in ("whole", *processes)}
 
 
 def test_two_processes_train_what_one_trains(trained):

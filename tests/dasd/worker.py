@@ -21,7 +21,6 @@ STEPS, ROWS, LENGTH = 4, 8, 9
 
 
 def main(rank: int, world: int, store: str, output: str) -> None:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}
     base = BertModel(BertConfig(vocab_size=60, max_position_embeddings=16, **sizes), add_pooling_layer=False)

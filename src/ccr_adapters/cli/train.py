@@ -171,14 +171,6 @@ class _Validation:
 # ------------------------------------------------------------------------------------------------------- parts of a run
 
 
-def _base(recipe: Recipe) -> str:
-    if recipe.base != "tiny_clip":
-        return recipe.base
-    from ccr_adapters.data import tiny_clip_path
-
-    return str(tiny_clip_path())
-
-
 def build_vocabulary(
     recipe: Recipe, corpus: Corpus, model: CCRModel, folder: Path
 ) -> tuple[PreTrainedTokenizerBase, VocabularyConfig, torch.Tensor | None, list[int] | None]:
@@ -400,7 +392,7 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     set_seed(recipe.seed)
     if corpus is None:
         corpus = load_corpus(recipe.data, recipe.language, recipe.seed)
-    base = _base(recipe)
+    base = recipe.base
     stages = list(recipe.stages)
     summary: dict[str, Any] = {
         "recipe": json.loads((output / "recipe.json").read_text(encoding="utf-8")),
@@ -415,7 +407,8 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
         visual = corpus.visual if corpus.visual is not None else cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
     language = recipe.language
     tokenizer, max_length = model.processor.languages[language]  # type: ignore[union-attr]
-    pad_to = max_length if tokenizer is None and model.processor.pad_to_max_length else None  # type: ignore[union-attr]
+    fixed = tokenizer is None and model.processor.pad_to_max_length  # type: ignore[union-attr]
+    pad_to = model.processor.base_max_length if fixed else None  # type: ignore[union-attr]
     tokenizer = tokenizer or model.processor.tokenizer  # type: ignore[union-attr]
     collator = TargetCollator(tokenizer, max_length, source, visual, corpus.image_index, pad_to)
     lengths = [len(ids) for ids in token_ids(corpus.rows["translation"], tokenizer, max_length)]
@@ -429,6 +422,9 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     model.eval()
     metrics = evaluate_all(model, corpus, language) if evaluate else {}
     adapter = output / "adapter"
+    if base != recipe.base:
+        # the fine-tuned base lies beside the adapter, and the two may move together
+        model.config.base_model_name_or_path = os.path.relpath(base, adapter)
     if PartialState().is_main_process:
         _save(recipe, corpus, model, metrics, summary, adapter)
     PartialState().wait_for_everyone()

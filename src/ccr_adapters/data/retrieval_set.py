@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Image
 
-from ccr_adapters.errors import DataError
+from ccr_adapters.errors import DataError, ImageError
 
 
 @dataclass
@@ -39,7 +39,15 @@ class RetrievalSet:
         if gallery != len(self.image_ids):
             raise DataError(f"{len(self.image_ids)} image ids for {gallery} pictures.")
         for language, texts in self.captions.items():
-            answers = self.caption_to_image[language]
+            answers = self.caption_to_image.get(language)
+            if answers is None:
+                raise DataError(f"Language {language!r}: its captions have no answers in `caption_to_image`.")
+            empty = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+            if empty:
+                # found here, and not when a model that took hours to train is scored
+                raise DataError(
+                    f"Set '{self.name}', language {language!r}: caption {empty[0]} is empty or no text ({len(empty)} such)."
+                )
             if len(texts) != len(answers):
                 raise DataError(f"Language {language!r}: {len(texts)} captions with {len(answers)} answers.")
             if len(answers) and (answers.min() < 0 or answers.max() >= gallery):
@@ -58,7 +66,7 @@ class RetrievalSet:
             name: For tables.
 
         Raises:
-            DataError: If a column is missing.
+            DataError: If a column is missing, or a row has no caption.
         """
         missing = sorted({*columns.values(), image_column, "image_id"} - set(rows.column_names))
         if missing:
@@ -69,6 +77,8 @@ class RetrievalSet:
             texts: list[str] = []
             owners: list[int] = []
             for index, value in enumerate(rows[column]):
+                if not isinstance(value, (str, list, tuple)):
+                    raise DataError(f"Set '{name}': '{column}' holds no caption at row {index}, but {value!r}.")
                 own = [value] if isinstance(value, str) else list(value)
                 texts += own
                 owners += [index] * len(own)
@@ -88,5 +98,21 @@ class Column:
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self.rows[i][self.name] for i in range(*index.indices(len(self)))]
-        return self.rows[index][self.name]
+            return [self._one(i) for i in range(*index.indices(len(self)))]
+        return self._one(index)
+
+    def _one(self, index: int) -> Any:
+        try:
+            return self.rows[index][self.name]
+        except (OSError, SyntaxError, ValueError) as error:
+            # PIL names the file only sometimes, and its row never
+            raise ImageError(
+                f"'{self.name}' cannot be read at row {index}{self._where(index)}: {error}. Replace it, or leave the row out."
+            ) from error
+
+    def _where(self, index: int) -> str:
+        feature = self.rows.features[self.name]
+        if not isinstance(feature, Image):
+            return ""
+        raw = self.rows.cast_column(self.name, Image(decode=False))[index][self.name]
+        return f" ('{raw['path']}')" if raw and raw.get("path") else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -47,10 +48,20 @@ class Terms:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(f"No such term: {', '.join(unknown)}. There are: {', '.join(known)}.")
+        for name, value in values.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if name != "guide" and not (number and 0 <= value < math.inf):
+                raise ConfigError(f"Term `{name}` is {value!r}; expected a number, 0 or more.")
         merged = cls(**{**known, **values})
         if merged.guide not in ("source", "visual"):
             raise ConfigError(f"`guide` is {merged.guide!r}; expected 'source' or 'visual'.")
         return merged
+
+    def computed(self, *, dynamic: bool) -> list[str]:
+        """Names of the terms that are computed, for a dynamic adapter or for any other, which has no features."""
+        names = ["alignment", "cosine", "contrastive", "bank", "relational"]
+        names += ["consistency", "adversarial"] if dynamic else []
+        return [name for name in names if getattr(self, name)]
 
 
 class Method(nn.Module):

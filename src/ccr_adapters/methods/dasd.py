@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods.base import Method, Terms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.objectives import (
@@ -37,12 +38,22 @@ class DASD(Method):
         language: Its code.
         terms: Weights of the terms.
         visual_bank: Vectors of all training pictures, for `terms.bank` and `terms.relational`. (M, d)
+
+    Raises:
+        ConfigError: If no term is left to minimise, or the vectors of the pictures are needed and not given.
     """
 
     bank: Tensor
 
     def __init__(self, model: CCRModel, language: str, terms: Terms, visual_bank: Tensor | None = None) -> None:
         super().__init__(model, language)
+        if not terms.computed(dynamic=model.disentangles(language)):
+            raise ConfigError(
+                "No term is left to minimise: all weights are 0, or only those over disentangled features are not, which a "
+                "static adapter does not have."
+            )
+        if (terms.bank or terms.relational) and visual_bank is None:
+            raise ConfigError("The terms `bank` and `relational` need the vectors of all pictures: pass `visual_bank`.")
         self.terms = terms
         self.discriminator: PairDiscriminator | None = None
         if terms.adversarial and model.disentangles(language):

@@ -21,7 +21,7 @@ class EnglishFineTune(Method):
     def __init__(self, model: CCRModel, scale: float = 100.0) -> None:
         super().__init__(model, None)
         self.scale = scale
-        model.base.requires_grad_(True)
+        model.unfreeze_base()
 
     def forward(  # type: ignore[override]
         self,

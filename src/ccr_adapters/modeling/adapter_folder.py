@@ -83,7 +83,7 @@ def read_adapter_config(folder: Path) -> PeftConfig:
     path = folder / ADAPTER_CONFIG
     values = read_json(path)
     peft_type = values.get("peft_type")
-    if peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
+    if not isinstance(peft_type, str) or peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise AdapterError(f"'{path}' is for the method {peft_type!r}, which peft does not know here.")
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type]
     known = {field.name for field in fields(config_class)}
@@ -168,6 +168,8 @@ def fill_adapter(base: nn.Module, code: str, path: Path, dtype: torch.dtype) -> 
             raise AdapterError(
                 f"'{path}': '{key}' has shape {tuple(tensors[key].shape)}, expected {tuple(value.shape)}."
             )
+        if not tensors[key].is_floating_point():
+            raise AdapterError(f"'{path}': '{key}' holds {tensors[key].dtype}; expected floating-point numbers.")
     device = next((p.device for p in base.parameters() if p.device.type != "meta"), torch.device("cpu"))
     tensors = {key: value.to(device, dtype) for key, value in tensors.items()}
     set_peft_model_state_dict(base, tensors, adapter_name=code, low_cpu_mem_usage=True)

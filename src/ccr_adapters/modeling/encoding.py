@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,14 @@ from ccr_adapters.errors import CaptionError, ConfigError
 from ccr_adapters.modeling.interfaces import Encodes
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.captions import check_captions, pad_ids, pad_token_id
+from ccr_adapters.processing.captions import check_captions, pad_ids
 from ccr_adapters.processing.pictures import as_list, check_pictures
 
 # from here on a bar appears by itself
 _LONG_WORK = 2048
+# a batch ends where captions get shorter than this share of its longest, if it has so many rows already
+_LIKE_LENGTH = 0.8
+_SMALLEST_BATCH = 8
 
 
 def _processor(model: Encodes) -> CCRProcessor:
@@ -69,32 +72,47 @@ def encode_text(
         for index, ids in zip(chosen, processor.token_ids([texts[i] for i in chosen], code), strict=True):
             rows[index] = ids
 
-    # The base's rows take the base's own path; rows that share the base's tokenizer follow its padding. Those two
-    # kinds stay apart, and everything else mixes.
-    def kind(index: int) -> int:
-        code = codes[index]
-        return 0 if code is None else 1 if code not in model.vocabularies else 2
-
-    switched = not model.mixes_languages()
-    order = sorted(range(len(texts)), key=lambda i: (kind(i), codes[i] or "" if switched else "", -len(rows[i])))
     features: Tensor | None = None
     bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not _shown(show_progress, len(texts)))
     with torch.inference_mode(), bar:
-        start = 0
-        while start < len(order):
-            stop = start + 1
-            while stop < min(start + batch_size, len(order)) and kind(order[stop]) == kind(order[start]):
-                if switched and codes[order[stop]] != codes[order[start]]:
-                    break
-                stop += 1
-            batch = order[start:stop]
+        for batch in _batches(model, rows, codes, batch_size):
             encoded = _encode_batch(model, processor, [rows[i] for i in batch], [codes[i] for i in batch])
             if features is None:
                 features = encoded.new_empty((len(texts), encoded.shape[1]))
             features[torch.tensor(batch, device=features.device)] = encoded
             bar.update(len(batch))
-            start = stop
     return torch.empty((0, model.embedding_dim)) if features is None else features
+
+
+def _batches(model: Encodes, rows: list[list[int]], codes: list[str | None], batch_size: int) -> Iterator[list[int]]:
+    """Rows that share a pass: of one kind, and of like length, so that little of the work is padding.
+
+    The base's rows take the base's own path; rows that share the base's tokenizer follow its padding. Those two kinds
+    stay apart, and everything else mixes, where the adapters know names per row. A few captions for the base stay in one
+    batch as they came, which gives the very bits that the base itself gives for them.
+    """
+    together = model.mixes_languages()
+
+    def kind(index: int) -> tuple[int, str]:
+        code = codes[index]
+        group = 0 if code is None else 1 if code not in model.vocabularies else 2
+        return group, "" if together or code is None else code
+
+    groups: dict[tuple[int, str], list[int]] = {}
+    for index in range(len(rows)):
+        groups.setdefault(kind(index), []).append(index)
+    for (group, _), members in sorted(groups.items()):
+        if group == 0 and len(members) <= batch_size:
+            yield members
+            continue
+        batch: list[int] = []
+        for index in sorted(members, key=lambda index: -len(rows[index])):
+            spread = bool(batch) and len(rows[index]) < _LIKE_LENGTH * len(rows[batch[0]])
+            if len(batch) == batch_size or (spread and len(batch) >= _SMALLEST_BATCH):
+                yield batch
+                batch = []
+            batch.append(index)
+        yield batch
 
 
 def _encode_batch(model: Encodes, processor: CCRProcessor, rows: list[list[int]], codes: list[str | None]) -> Tensor:
@@ -108,7 +126,8 @@ def _encode_batch(model: Encodes, processor: CCRProcessor, rows: list[list[int]]
         if first is None:
             return F.normalize(model.base_features(**inputs).float(), dim=-1)
     else:
-        batch = pad_ids(rows, pad_token_id(processor.tokenizer_for(first)))
+        # padding is masked, and every table has a row 0, while one tokenizer's padding may lie outside another's table
+        batch = pad_ids(rows, 0)
         inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
         inputs["pooled_at"] = batch.pooled_at.to(device)
     languages = [code for code in codes if code is not None]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ccr_adapters.modeling.persistence import load_languages, load_model, save_m
 from ccr_adapters.modeling.towers import TextTower, pooler_output
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import end_token_id
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,9 @@ class CCRModel(PreTrainedModel):
         self.vocabularies = nn.ModuleDict()
         self.processor = processor
         self.active_language: str | None = None
+        self.base_frozen = True
         self._tower()  # refuse a base without a known text encoder now
+        self.eval()
 
     # --------------------------------------------------------------------------------------------------- building
 
@@ -109,16 +113,18 @@ class CCRModel(PreTrainedModel):
             pooling: For a text encoder alone: `"mean"` (default) or `"first"`.
             visual_dim: For a text encoder alone: width of the visual vectors; default its own width.
             revision: Revision of a repository.
-            kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `token`, `local_files_only`, ...).
+            kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, by default float32, `token`, `local_files_only`, ...).
         """
         if isinstance(base, PreTrainedModel):
             module, name = base, getattr(base, "name_or_path", "") or None
         else:
             name = str(base)
-            module = AutoModel.from_pretrained(name, revision=revision or "main", **kwargs)
+            # left to itself transformers takes the precision of the file, and float16 cannot be trained in
+            kwargs.setdefault("dtype", torch.float32)
+            module = AutoModel.from_pretrained(resolve_base(name), revision=revision or "main", **kwargs)
         if processor is None and name:
             hub = {key: kwargs[key] for key in ("token", "cache_dir", "local_files_only") if key in kwargs}
-            processor = CCRProcessor.for_base(name, module.config, revision=revision or "main", **hub)
+            processor = CCRProcessor.for_base(resolve_base(name), module.config, revision=revision or "main", **hub)
         dual = hasattr(module, "get_image_features")
         encoder = find_text_encoder(module)
         config = CCRConfig(
@@ -156,7 +162,8 @@ class CCRModel(PreTrainedModel):
             LanguageError: If the code is taken or reserved.
         """
         self.check_new_language(code)
-        adapter = DASDConfig() if adapter is None else adapter
+        # the caller may use its configuration again, for another language or base
+        adapter = DASDConfig() if adapter is None else copy.deepcopy(adapter)
         encoder = find_text_encoder(self.base)
         longest = self.processor.base_max_length if self.processor else int(encoder.config.max_position_embeddings)
         if max_length is not None and not 2 <= max_length <= longest:
@@ -186,7 +193,7 @@ class CCRModel(PreTrainedModel):
         """Refuse a code that is taken, or that means the base."""
         if code in self.config.languages:
             raise LanguageError(f"Language {code!r} is already there. Remove it first with delete_language({code!r}).")
-        if code in BASE_LANGUAGES or not code or "." in code or "/" in code:
+        if code in BASE_LANGUAGES or code == "active" or not code or "." in code or "/" in code:
             raise LanguageError(
                 f"{code!r} cannot be added: it means the base, or is no language code. Use one like 'de'."
             )
@@ -194,7 +201,10 @@ class CCRModel(PreTrainedModel):
     def inject(self, adapter: PeftConfig, code: str, device: str | None = None) -> None:
         """Put an untrained adapter into the base; on the device `"meta"` its weights take no memory yet."""
         encoder = find_text_encoder(self.base)
+        _refuse_changes_of_the_base(adapter)
         methods = {str(config.peft_type) for config in getattr(self.base, "peft_config", {}).values()}
+        # the wrappers of a deleted language stay
+        methods |= {str(DASDConfig().peft_type) for layer in self._tuner_layers() if isinstance(layer, DASDLayer)}
         if methods - {str(adapter.peft_type)}:
             # peft does not look for blocks inside the wrappers of another method
             raise ConfigError(
@@ -203,25 +213,28 @@ class CCRModel(PreTrainedModel):
             )
         if not isinstance(adapter, DASDConfig) and getattr(adapter, "target_modules", None) is None:
             # peft's defaults know no dual encoders, and would look for their names in the image tower too
-            adapter.target_modules = {  # type: ignore[attr-defined]
-                name
-                for name, module in self.base.named_modules()
-                if name.startswith(f"{encoder.blocks_name}.") and isinstance(module, nn.Linear)
-            }
-        with warnings.catch_warnings():
+            adapter.target_modules = _linear_maps(self.base, encoder.blocks_name)  # type: ignore[attr-defined]
+        with warnings.catch_warnings(), ExitStack() as undo:
             # several adapters in one model are what this is for
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            undo.callback(self._forget, code, adapter)
             if device is None:
                 inject_adapter_in_model(adapter, self.base, adapter_name=code)
             else:
                 with torch.device(device):
                     inject_adapter_in_model(adapter, self.base, adapter_name=code)
+            undo.pop_all()
+        self.train(self.training)
+
+    def _forget(self, code: str, adapter: PeftConfig) -> None:
+        """Remove an adapter, or what a failed injection left of it."""
+        getattr(self.base, "peft_config", {}).pop(code, None)
+        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[adapter.peft_type])
 
     def delete_language(self, code: str) -> None:
         """Remove a language and its weights."""
         self.known_language(code)
-        config = self.base.peft_config.pop(code)
-        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type])
+        self._forget(code, self.base.peft_config[code])
         if code in self.vocabularies:
             del self.vocabularies[code]
         del self.config.languages[code]
@@ -283,6 +296,7 @@ class CCRModel(PreTrainedModel):
 
     def trainable(self, code: str) -> list[nn.Parameter]:
         """Make the parameters of one language trainable, freeze all others, and return them."""
+        self.known_language(code)
         self.requires_grad_(False)
         for layer in self._tuner_layers():
             layer.set_adapter([code])
@@ -297,12 +311,26 @@ class CCRModel(PreTrainedModel):
     def _tuner_layers(self) -> list[BaseTunerLayer]:
         return [module for module in self.base.modules() if isinstance(module, BaseTunerLayer)]
 
+    def unfreeze_base(self) -> None:
+        """Make the base itself trainable, before it has any language: an adapter would not fit the changed base.
+
+        Raises:
+            ConfigError: If there is a language already.
+        """
+        if self.languages:
+            raise ConfigError(f"The base has adapters ({', '.join(self.languages)}); train it before adding languages.")
+        self.base_frozen = False
+        self.base.requires_grad_(True)
+
     def train(self, mode: bool = True) -> CCRModel:
         """Set the mode; a frozen base keeps its dropout off, so that its targets stand still."""
         super().train(mode)
-        if mode and not any(p.requires_grad for n, p in self.base.named_parameters() if not _is_adapter(n)):
-            for module in self.base.modules():
-                if isinstance(module, nn.Dropout):
+        if mode and self.base_frozen:
+            wrappers = [name for name, layer in self.base.named_modules() if isinstance(layer, BaseTunerLayer)]
+            for name, module in self.base.named_modules():
+                inside = [wrapper for wrapper in wrappers if name.startswith(f"{wrapper}.")]
+                of_base = all(name.startswith(f"{wrapper}.base_layer") for wrapper in inside)
+                if isinstance(module, nn.Dropout) and of_base:
                     module.eval()
         return self
 
@@ -358,7 +386,8 @@ class CCRModel(PreTrainedModel):
 
         Args:
             input_ids: Ids of each language's own tokenizer. (B, L)
-            attention_mask: 1 at real tokens; `None` takes the base's fixed length as it is. (B, L)
+            attention_mask: 1 at real tokens; `None` takes all tokens as real, in a causal encoder those up to the end
+                token. (B, L)
             pooled_at: Position of each end token. (B,)
             language: One for all rows, or one a row.
 
@@ -378,7 +407,10 @@ class CCRModel(PreTrainedModel):
                 states = states.index_copy(0, rows, self.embed_tokens(input_ids[rows], name).to(states.dtype))
         states = states.to(self.base.dtype)
         if pooled_at is None:
-            pooled_at = self._end_positions(input_ids, attention_mask, tower)
+            pooled_at = self._end_positions(input_ids, attention_mask, tower, codes)
+        if attention_mask is None and tower.family == "eos":
+            # what stands behind the end token is padding
+            attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
         condition = Condition(input_ids, attention_mask, codes, pooled_at)
         others = names[0] if len(names) == 1 else None
         # a causal encoder's end token sees nothing behind it, so padding needs no mask there, and attention runs faster
@@ -387,11 +419,23 @@ class CCRModel(PreTrainedModel):
             features, last = tower(states, mask, pooled_at, condition)
         return features, last, condition
 
-    @staticmethod
-    def _end_positions(input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower) -> Tensor:
+    def _end_positions(
+        self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
+    ) -> Tensor:
         if attention_mask is not None and tower.family != "last":
             return attention_mask.sum(dim=1) - 1
-        return input_ids.new_full((len(input_ids),), input_ids.shape[1] - 1)
+        last = input_ids.new_full((len(input_ids),), input_ids.shape[1] - 1)
+        if tower.family != "eos":
+            return last
+        own = [self._end_token(code, tower) for code in codes]
+        found = input_ids == input_ids.new_tensor(own).unsqueeze(1)  # (B, L)
+        return torch.where(found.any(dim=1), found.int().argmax(dim=1), last)
+
+    def _end_token(self, code: str, tower: TextTower) -> int:
+        if self.processor is not None:
+            return end_token_id(self.processor.tokenizer_for(code))
+        adapter = getattr(self.base, "peft_config", {}).get(code)
+        return getattr(adapter, "pooling_token_id", None) or tower.encoder.config.eos_token_id
 
     def get_text_features(
         self,
@@ -415,7 +459,8 @@ class CCRModel(PreTrainedModel):
         """Image features of the base, untouched by any adapter, in `pooler_output`. (B, d)"""
         if not hasattr(self.base, "get_image_features"):
             raise ImageError("This base has no image tower; pass precomputed visual vectors instead of pictures.")
-        output = self.base.get_image_features(pixel_values=pixel_values, **kwargs)
+        with self._others(None):
+            output = self.base.get_image_features(pixel_values=pixel_values, **kwargs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
     def forward(
@@ -516,8 +561,31 @@ class CCRModel(PreTrainedModel):
         return weights_sha256(self.base)
 
 
-def _is_adapter(name: str) -> bool:
-    return any(part.startswith(("dasd_", "lora_")) for part in name.split("."))
+def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:
+    """Names of all linear maps of the text encoder's blocks, as they are without adapters."""
+    wrapped = tuple(f"{name}." for name, module in base.named_modules() if isinstance(module, BaseTunerLayer))
+    return {
+        name
+        for name, module in base.named_modules()
+        if name.startswith(f"{blocks_name}.")
+        and isinstance(module, (nn.Linear, BaseTunerLayer))
+        and not name.startswith(wrapped)
+    }
+
+
+def _refuse_changes_of_the_base(adapter: PeftConfig) -> None:
+    """Refuse what would train or rewrite parts of the base, which its own language and the pictures share."""
+    keys = ("modules_to_save", "trainable_token_indices", "layer_replication")
+    changes = [name for name in keys if getattr(adapter, name, None)]
+    changes += ["bias"] if getattr(adapter, "bias", "none") not in (None, "none") else []
+    # these split the base's weights between base and adapter
+    start = str(getattr(adapter, "init_lora_weights", None))
+    changes += ["init_lora_weights"] if start.startswith(("pissa", "olora", "corda", "loftq")) else []
+    if changes:
+        raise ConfigError(
+            f"`{changes[0]}={getattr(adapter, changes[0])!r}` would change the base, and with it the captions of its own "
+            "language. Leave it out."
+        )
 
 
 def _plain(config: Any) -> dict[str, Any]:

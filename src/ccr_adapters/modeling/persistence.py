@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
 
-from ccr_adapters.configuration import CCRConfig, LanguageConfig
+from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
-from ccr_adapters.errors import AdapterError, LanguageError
+from ccr_adapters.errors import AdapterError, CCRError, LanguageError
 from ccr_adapters.modeling.adapter_folder import (
+    ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     VOCABULARY_WEIGHTS,
     fill_adapter,
@@ -31,6 +33,7 @@ from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.bases import resolve_base
 
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
@@ -114,6 +117,7 @@ def load_model(
     pretrained_model_name_or_path: str | Path,
     *model_args: Any,
     base: Any | None = None,
+    processor: CCRProcessor | None = None,
     config: CCRConfig | None = None,
     dtype: Any | None = None,
     device_map: Any | None = None,
@@ -127,6 +131,7 @@ def load_model(
         pretrained_model_name_or_path: Repository or folder.
         model_args: Unused; in transformers' signature.
         base: The base as a model, or another place to load it from; it must have the same weights.
+        processor: The base's processor; by default it is loaded from where the base is named to be.
         config: Unused but for its type; the repository's own is read.
         dtype: Precision of the base.
         device_map: A device for the whole model (`"cuda"`, `"cpu"`).
@@ -140,25 +145,26 @@ def load_model(
     folder = _local_folder(pretrained_model_name_or_path, hub)
     if subfolder:
         folder = inside(folder, subfolder)
-    values = read_json(folder / "config.json")
-    if values.get("model_type") != "ccr":
-        raise AdapterError(
-            f"'{folder}' holds a {values.get('model_type')!r} model, not an adapter repository of this package."
-        )
-    own = CCRConfig.from_pretrained(str(folder))
+    own = _read_config(folder)
     place = own.base_model_name_or_path if base is None else base
     if place is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
     elsewhere = {key: value for key, value in hub.items() if key != "revision"}
     if isinstance(place, (str, os.PathLike)):
-        place = _base_place(str(place), folder)
-        module = AutoModel.from_pretrained(
-            place, revision=own.base_revision or "main", dtype=dtype or torch.float32, **elsewhere
-        )
+        place = resolve_base(str(place), folder)
+        try:
+            module = AutoModel.from_pretrained(
+                place, revision=own.base_revision or "main", dtype=dtype or torch.float32, **elsewhere
+            )
+        except OSError as error:
+            raise AdapterError(
+                f"The base '{place}' that this adapter needs cannot be loaded ({str(error).splitlines()[0]}). Say where it is "
+                "with `base=`."
+            ) from error
     else:
         module, place = place, own.base_model_name_or_path
-    processor = None
-    if place is not None:
+        place = place if place is None or processor is not None else resolve_base(place, folder)
+    if place is not None and processor is None:
         processor = CCRProcessor.for_base(place, module.config, revision=own.base_revision or "main", **elsewhere)
     languages, own.languages = own.languages, {}
     model = cls(own, module, processor)
@@ -173,12 +179,12 @@ def load_model(
     return model
 
 
-def _base_place(name: str, folder: Path) -> str:
-    """A base named by a relative path is looked for here, then beside the adapter's repository."""
-    if Path(name).is_absolute() or Path(name).is_dir():
-        return name
-    beside = folder / name
-    return str(beside) if beside.is_dir() else name
+def _read_config(folder: Path) -> CCRConfig:
+    """The configuration of an adapter repository."""
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != "ccr":
+        raise AdapterError(f"'{folder}' holds a {kind!r} model, not an adapter repository of this package.")
+    return CCRConfig.from_pretrained(str(folder))
 
 
 def _check_base(model: HoldsLanguages, config: CCRConfig) -> None:
@@ -211,14 +217,16 @@ def load_languages(model: HoldsLanguages, name: str | Path, code: str | None = N
     """
     hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
     folder = _local_folder(name, hub)
-    read_json(folder / "config.json")
-    own = CCRConfig.from_pretrained(str(folder))
+    own = _read_config(folder)
     _check_base(model, own)
     if code is not None and code not in own.languages:
         raise LanguageError(f"'{name}' has no language {code!r}. It has: {', '.join(sorted(own.languages))}.")
     added = [code] if code else list(own.languages)
-    for chosen in added:
-        _load_language(model, chosen, own.languages[chosen], folder)
+    with ExitStack() as undo:
+        for chosen in added:
+            _load_language(model, chosen, own.languages[chosen], folder)
+            undo.callback(model.delete_language, chosen)
+        undo.pop_all()
     return added
 
 
@@ -230,13 +238,17 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
     width = width_of(find_text_encoder(model.base).config)
     table = tokenizer = None
     if language.vocabulary is not None:
+        tokenizer = _load_tokenizer(folder, language.vocabulary)
         table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        if len(tokenizer) > language.vocabulary.size:
-            raise AdapterError(
-                f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {language.vocabulary.size} rows."
-            )
-    model.inject(adapter, code, device="meta")
+        longest = model.processor.base_max_length if model.processor is not None else language.max_length
+        if language.max_length > longest:
+            raise AdapterError(f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens.")
+    try:
+        model.inject(adapter, code, device="meta")
+    except CCRError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AdapterError(f"'{folder / ADAPTER_CONFIG}' does not fit the base, or is too large: {error}") from error
     dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
     try:
         fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
@@ -252,15 +264,28 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
         model.processor.add_language(code, tokenizer, language.max_length)
 
 
+def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
+        ) from error
+    if len(tokenizer) > vocabulary.size:
+        raise AdapterError(f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows.")
+    # tables are padded to round numbers, but not to many times their tokens
+    if vocabulary.size > 2 * len(tokenizer) + 1024:
+        raise AdapterError(
+            f"The table in '{folder}' is said to have {vocabulary.size} rows, for a tokenizer of {len(tokenizer)} tokens."
+        )
+    return tokenizer
+
+
 def _load_vocabulary(language: LanguageConfig, path: Path, width: int) -> Vocabulary:
     config = language.vocabulary
     if config is None:
         raise AdapterError("The language has no vocabulary.")
     state = read_tensors(path)
-    if "table" in state and tuple(state["table"].shape) != (config.size, config.width):
-        raise AdapterError(
-            f"'{path}': the table has shape {tuple(state['table'].shape)}, its configuration says {(config.size, config.width)}."
-        )
     source = None
     if config.source is not None and config.train != "all":
         source = source_table(config.source)

@@ -20,7 +20,8 @@ class Vocabulary(nn.Module):
     Args:
         config: Sizes, and which rows are trained.
         width: Width of the encoder's states, `w`.
-        source: Table to start from. (n, e)
+        source: Table to start from. (n, e) Rows that are not trained are taken from it only if the configuration names
+            where it comes from, since they are not saved.
         touched: Ids of the trained rows, for `train="touched"`.
     """
 
@@ -38,13 +39,14 @@ class Vocabulary(nn.Module):
         super().__init__()
         self.config = config
         whole = config.train == "all"
+        if source is not None and tuple(source.shape) != (config.size, config.width):
+            raise AdapterError(
+                f"The source table has shape {tuple(source.shape)}, the vocabulary {(config.size, config.width)}."
+            )
         self.table = nn.Embedding(config.size, config.width)
         with torch.no_grad():
-            if source is not None:
-                if tuple(source.shape) != (config.size, config.width):
-                    raise AdapterError(
-                        f"The source table has shape {tuple(source.shape)}, the vocabulary {(config.size, config.width)}."
-                    )
+            # untrained rows are not saved, so they must be what a loader finds: the named source's, or zero
+            if source is not None and (whole or config.source is not None):
                 self.table.weight.copy_(source)
             elif whole:
                 nn.init.normal_(self.table.weight, std=0.02)
@@ -65,8 +67,7 @@ class Vocabulary(nn.Module):
                 self.table.weight.detach()[ids] if source is not None else torch.randn(len(ids), config.width) * 0.02
             )
             self.rows = nn.Parameter(start.clone())  # (k, e)
-        project = config.projection if config.projection is not None else config.width != width
-        if project:
+        if _projects(config, width):
             self.projection: nn.Linear | None = nn.Linear(config.width, width)
             if config.width == width:
                 # the identity, so that rows taken from the encoder's own table keep their meaning
@@ -108,17 +109,34 @@ class Vocabulary(nn.Module):
         Raises:
             AdapterError: If a tensor is missing, left over, or of another shape.
         """
-        vocabulary = cls(config, width, source=source, touched=state["ids"].tolist() if "ids" in state else None)
-        expected = vocabulary.trained_state()
-        missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+        # checked before anything is built: a crafted configuration must not make the loader allocate
+        ids = state.get("ids", torch.empty(0))
+        shapes: dict[str, tuple[int, ...]] = {}
+        if config.train == "all":
+            shapes["table"] = (config.size, config.width)
+        elif config.train == "touched":
+            shapes.update(ids=(ids.numel(),), rows=(ids.numel(), config.width))
+        if _projects(config, width):
+            shapes.update({"projection.weight": (width, config.width), "projection.bias": (width,)})
+        missing, extra = sorted(set(shapes) - set(state)), sorted(set(state) - set(shapes))
         if missing or extra:
             raise AdapterError(f"Vocabulary file: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}.")
-        for name, value in expected.items():
-            if value.shape != state[name].shape:
+        for name, shape in shapes.items():
+            if tuple(state[name].shape) != shape:
                 raise AdapterError(
-                    f"Vocabulary file: '{name}' has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}."
+                    f"Vocabulary file: '{name}' has shape {tuple(state[name].shape)}, expected {shape}."
                 )
+            if (state[name].dtype == torch.int64) != (name == "ids"):
+                raise AdapterError(f"Vocabulary file: '{name}' holds {state[name].dtype}.")
+        if (ids.diff() <= 0).any():
+            raise AdapterError("Vocabulary file: 'ids' are not in order, or one is there twice.")
+        vocabulary = cls(config, width, source=source, touched=ids.tolist())
+        expected = vocabulary.trained_state()
         with torch.no_grad():
             for name, value in expected.items():
                 value.copy_(state[name])
         return vocabulary
+
+
+def _projects(config: VocabularyConfig, width: int) -> bool:
+    return config.projection if config.projection is not None else config.width != width

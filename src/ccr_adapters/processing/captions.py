@@ -34,14 +34,13 @@ def check_captions(captions: Sequence[str]) -> list[str]:
     Raises:
         CaptionError: On the first caption that is no text, or empty.
     """
-    if isinstance(captions, str):
-        captions = [captions]
+    captions = [captions] if isinstance(captions, str) else list(captions)
     for row, caption in enumerate(captions):
         if not isinstance(caption, str):
             raise CaptionError(f"Caption {row} is a {type(caption).__name__}, not a text: {caption!r}.")
         if not caption.strip():
             raise CaptionError(f"Caption {row} is empty. Remove the row, or write what to look for.")
-    return list(captions)
+    return captions
 
 
 def end_token_id(tokenizer: Any) -> int:

@@ -21,7 +21,7 @@ class TargetCollator:
         source: Vectors of the source captions, one a row of the data. (N, d)
         visual: Vectors of the pictures. (M, d)
         image_index: Which picture each row shows. (N,)
-        pad_to: Fixed length, for bases that want one.
+        pad_to: Fixed length, for bases that want one; they read the padding too, and pool at the last position.
     """
 
     def __init__(
@@ -45,6 +45,9 @@ class TargetCollator:
         rows = np.asarray([example["row"] for example in examples])
         ids = token_ids([example["translation"] for example in examples], self.tokenizer, self.max_length)
         batch = pad_ids(ids, pad_token_id(self.tokenizer), self.pad_to)
+        if self.pad_to is not None:
+            batch.attention_mask.fill_(1)
+            batch.pooled_at.fill_(self.pad_to - 1)
         pictures = self.image_index[rows]
         return {
             "target_input_ids": batch.input_ids,
@@ -82,6 +85,9 @@ class SourceCollator:
         """Rows with `row` and `caption` to a batch."""
         chosen = self.image_index[np.asarray([example["row"] for example in examples])]
         batch = self.processor.pad(self.processor.token_ids([example["caption"] for example in examples]))
+        if self.processor.pad_to_max_length:
+            # such a base reads the padding too
+            batch.attention_mask.fill_(1)
         found = {
             "source_input_ids": batch.input_ids,
             "source_attention_mask": batch.attention_mask,

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, LanguageConfig
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import (
     TokenizedCaptions,
     check_captions,
@@ -96,8 +97,9 @@ class CCRProcessor:
 
     def pad(self, rows: Sequence[Sequence[int]], language: str | None = None) -> TokenizedCaptions:
         """Stack the rows of `token_ids`."""
-        tokenizer, max_length, pad_to_max = self._entry(language)
-        return pad_ids(rows, pad_token_id(tokenizer), max_length if pad_to_max else None)
+        tokenizer, _, pad_to_max = self._entry(language)
+        # at the base's length even where a language allows less: padding counts in a base that wants it
+        return pad_ids(rows, pad_token_id(tokenizer), self.base_max_length if pad_to_max else None)
 
     def pixel_values(self, pictures: Sequence[Any]) -> Any:
         """Pictures to the tensor that the image tower takes. (B, 3, H, W)"""
@@ -212,7 +214,10 @@ class CCRProcessor:
         base_config = AutoConfig.for_model(values.pop("model_type"), **values)
         elsewhere = {key: value for key, value in hub.items() if key != "revision"}
         processor = cls.for_base(
-            config.base_model_name_or_path, base_config, revision=config.base_revision or "main", **elsewhere
+            resolve_base(config.base_model_name_or_path, folder),
+            base_config,
+            revision=config.base_revision or "main",
+            **elsewhere,
         )
         for code, language in (config.languages or {}).items():
             processor.load_language(code, language, folder)

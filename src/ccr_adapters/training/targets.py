@@ -30,6 +30,17 @@ def fingerprint(parts: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _content(picture: Any) -> Any:
+    """What tells a picture from others: its values, or its file as it stands now."""
+    if isinstance(picture, (str, Path)):
+        found = os.stat(picture)
+        return [str(picture), found.st_size, found.st_mtime_ns]
+    if isinstance(picture, Tensor):
+        picture = picture.cpu().numpy()
+    values = np.asarray(picture)
+    return repr((values.shape, values.dtype.str)).encode() + values.tobytes()
+
+
 class TargetCache:
     """Arrays on disk, by content: data, weights of the base and preprocessing together name the file.
 
@@ -46,7 +57,9 @@ class TargetCache:
     def source(self, captions: Sequence[str], *, batch_size: int = 128) -> np.ndarray:
         """Vectors of source captions by the frozen base, not normalised. (N, d), memory-mapped"""
         processor = self.model.processor
-        key = fingerprint(["source", self._base, processor.base_max_length, *captions])  # type: ignore[union-attr]
+        # how a text encoder without a projection pools is no part of its weights
+        how = [self._base, self.model.config.pooling, processor.base_max_length]  # type: ignore[union-attr]
+        key = fingerprint(["source", *how, *captions])
         return self._array(key, len(captions), lambda out: self._encode_source(captions, out, batch_size))
 
     def visual(self, pictures: Sequence[Any], ids: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
@@ -54,12 +67,15 @@ class TargetCache:
 
         Args:
             pictures: Pictures by index.
-            ids: Their ids; a picture is taken for the same when its id and its data set's fingerprint are.
+            ids: Their ids; a picture is taken for the same when its id and its data set's fingerprint are, or, without a
+                data set, its own content.
             batch_size: Pictures a forward pass.
         """
         processor = self.model.processor
         described = str(getattr(processor.image_processor, "to_dict", dict)())  # type: ignore[union-attr]
         data = getattr(getattr(pictures, "rows", None), "_fingerprint", None)
+        if data is None:
+            data = fingerprint(_content(pictures[index]) for index in range(len(pictures)))
         key = fingerprint(["visual", self._base, described, data, *ids])
         return self._array(key, len(pictures), lambda out: self._encode_visual(pictures, out, batch_size))
 

@@ -57,12 +57,36 @@ def last_checkpoint(output_dir: str | Path) -> Path | None:
 def remove_incomplete(output_dir: str | Path) -> list[str]:
     """Remove checkpoints that were being written when a process died; returns their names."""
     broken = [
-        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and not (path / COMPLETE).is_file()
+        path
+        for path in Path(output_dir).glob("checkpoint-*")
+        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir() and not (path / COMPLETE).is_file()
     ]
     for path in broken:
         logger.warning("'%s' was not written to its end and is removed.", path)
         shutil.rmtree(path)
     return [path.name for path in broken]
+
+
+def save_state(method: Method, path: Path) -> None:
+    """Write what a method trains: aside, then moved, so that a reader never sees half a file.
+
+    Raises:
+        TrainingError: If a weight is not finite. A gradient can spoil the weights one step before the loss shows it, and
+            such weights must not take the place of a good checkpoint.
+    """
+    state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
+    spoiled = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if spoiled:
+        kept = last_checkpoint(path.parent) or last_checkpoint(path.parents[1])
+        raise TrainingError(
+            f"'{path}' was not written: {len(spoiled)} weights are not finite, the first is '{spoiled[0]}'. "
+            + (f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint had been written. ")
+            + "Lower the learning rate."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    save_file(state, str(aside), metadata={"format": "pt"})
+    os.replace(aside, path)
 
 
 class CCRTrainer(Trainer):
@@ -112,7 +136,7 @@ class CCRTrainer(Trainer):
         terms: dict[str, Tensor] = model(**inputs)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):
-            values = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+            values = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
             rows = inputs.get("image_index")
             kept = last_checkpoint(str(self.args.output_dir))
             raise TrainingError(
@@ -200,13 +224,7 @@ class CCRTrainer(Trainer):
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(str(output_dir or self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        method: Method = self.accelerator.unwrap_model(self.model)
-        state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
-        aside = folder / f".{WEIGHTS}"
-        save_file(state, str(aside), metadata={"format": "pt"})
-        os.replace(aside, folder / WEIGHTS)
+        save_state(self.accelerator.unwrap_model(self.model), Path(str(output_dir or self.args.output_dir)) / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         path = Path(resume_from_checkpoint) / WEIGHTS

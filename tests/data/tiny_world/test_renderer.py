@@ -77,6 +77,15 @@ def test_nothing_leaves_the_canvas_and_only_what_should_overlap_does():
                     assert not first.overlaps(second, 0.0), scene
 
 
+def test_what_is_inside_stays_inside():
+    inside = [(scene, r) for scene in SCENES for r in scene.relations if r.kind == "inside"]
+    assert inside
+    for scene, relation in inside:
+        placed = _layout(scene, random.Random(scene.jitter))
+        item, anchor = placed[relation.subject], placed[relation.anchor]
+        assert np.hypot(item.x - anchor.x, item.y - anchor.y) + item.radius < 0.55 * anchor.radius
+
+
 def test_sizes_differ_in_area():
     areas = {}
     for size in ("small", "medium", "large"):

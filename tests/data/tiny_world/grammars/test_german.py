@@ -107,7 +107,7 @@ def test_every_declension_of_an_adjective():
         (
             "wordy",
             "Das Bild zeigt einen kleinen roten Stern, der links von einem großen blauen Haus liegt. Außerdem sieht man "
-            "zwei gestreifte grüne Fische, die über dem Haus liegen. Alles befindet sich auf dem Gras.",
+            "zwei gestreifte grüne Fische, die über dem Haus liegen. Alles spielt sich auf dem Gras ab.",
         ),
         (
             "inverted",

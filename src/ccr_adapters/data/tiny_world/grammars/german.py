@@ -218,7 +218,7 @@ class German(Grammar):
                 sentence += f", {pronoun} {voice.frame(verbs).format(place)}"
             sentences.append(sentence)
         if background := self.background(telling):
-            sentences.append(f"{voice.frame(('alles befindet sich', 'die ganze Szene spielt'))} {background}")
+            sentences.append(voice.frame(("alles spielt sich {} ab", "die ganze Szene spielt {}")).format(background))
         return ". ".join(sentences) + "."
 
     def inverted(self, telling: Telling) -> str:

@@ -1,0 +1,86 @@
+"""The order of rows: complete, of like lengths, and the same however many processes share it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
+
+from ccr_adapters.data.samplers import LengthBucketSampler
+
+LENGTHS = np.random.default_rng(0).integers(3, 40, size=101)
+
+
+def shares(processes, rows, *, drop_last=True, epoch=0):
+    """What each process gets, as Accelerate deals it out."""
+    found = []
+    for rank in range(processes):
+        sampler = LengthBucketSampler(LENGTHS, rows * processes, seed=3, chunk=4)
+        sampler.set_epoch(epoch)
+        batches = BatchSampler(sampler, rows, drop_last)
+        found.append(list(BatchSamplerShard(batches, processes, rank) if processes > 1 else batches))
+    return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 64, 101])
+def test_every_row_comes_once(count):
+    sampler = LengthBucketSampler(LENGTHS[:count], 8, chunk=3)
+    assert len(sampler) == count
+    assert sorted(sampler) == list(range(count))
+    assert all(type(row) is int for row in sampler)
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_processes_share_the_global_batches_of_one(epoch):
+    (whole,) = shares(1, 12, epoch=epoch)
+    for processes in (2, 3, 4):
+        parts = shares(processes, 12 // processes, epoch=epoch)
+        assert [len(part) for part in parts] == [len(whole)] * processes
+        together = [sum((part[step] for part in parts), []) for step in range(len(whole))]
+        assert together == whole
+
+
+def test_a_short_batch_comes_last_and_is_dropped():
+    order = list(LengthBucketSampler(LENGTHS, 12, seed=3, chunk=4))
+    (whole,) = shares(1, 12)
+    assert len(whole) == 8
+    assert sum(whole, []) == order[:96]
+    (kept,) = shares(1, 12, drop_last=False)
+    assert [len(batch) for batch in kept] == [12] * 8 + [5]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = LengthBucketSampler(LENGTHS, 8, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    np.random.default_rng(5)
+    found = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(rows) for rows in found}) == 4
+    assert found == [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    sampler = LengthBucketSampler(LENGTHS, 8)
+    assert list(sampler) == list(sampler)
+
+
+def test_batches_have_like_lengths_and_their_order_does_not():
+    sampler = LengthBucketSampler(list(map(int, LENGTHS)), 8, chunk=12)
+    order = list(sampler)
+    batches = [LENGTHS[order[start : start + 8]] for start in range(0, 96, 8)]
+    plain = np.random.default_rng(1).permutation(LENGTHS)
+    padding = sum(int((batch.max() - batch).sum()) for batch in batches)
+    assert padding < 0.3 * sum(int((part.max() - part).sum()) for part in np.array_split(plain, 12))
+    means = [batch.mean() for batch in batches]
+    assert means != sorted(means)
+
+
+def test_a_smaller_chunk_mixes_more():
+    def mates(chunk, epoch):
+        sampler = LengthBucketSampler(LENGTHS, 8, chunk=chunk)
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        return {frozenset(pair) for i in range(0, 96, 8) for pair in zip(order[i : i + 7], order[i + 1 : i + 8])}
+
+    few = len(mates(1, 0) & mates(1, 1))
+    assert few < len(mates(12, 0)) / 4

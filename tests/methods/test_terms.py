@@ -1,0 +1,65 @@
+"""Weights of terms: overlaid on published ones, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.methods import STAGES, Method, Terms
+
+
+def test_the_published_weights():
+    cla, cma = STAGES["cla"], STAGES["cma"]
+    assert dataclasses.asdict(cla) == {
+        **dataclasses.asdict(Terms()),
+        "alignment": 1.0,
+        "consistency": 0.1,
+        "adversarial": 0.001,
+    }
+    assert dataclasses.asdict(cma) == {**dataclasses.asdict(cla), "contrastive": 1.0, "guide": "visual"}
+    assert cma.scale == 100.0
+
+
+def test_values_are_laid_over_the_defaults():
+    assert Terms.from_dict({}) == Terms()
+    assert Terms.from_dict({}, STAGES["cma"]) == STAGES["cma"]
+    found = Terms.from_dict({"alignment": 0, "bank": 2}, STAGES["cma"])
+    assert found == dataclasses.replace(STAGES["cma"], alignment=0, bank=2)
+    assert STAGES["cma"].alignment == 1.0
+
+
+@pytest.mark.parametrize("unknown", ["Alignment", "mse", "weight"])
+def test_an_unknown_term_is_named_with_those_that_exist(unknown):
+    with pytest.raises(ConfigError, match=f"{unknown}.*alignment, cosine, contrastive"):
+        Terms.from_dict({unknown: 1.0, "cosine": 1.0}, STAGES["cla"])
+
+
+def test_all_unknown_terms_are_named_at_once():
+    with pytest.raises(ConfigError, match="a, z"):
+        Terms.from_dict({"z": 1, "a": 1})
+
+
+@pytest.mark.parametrize("guide", ["image", None, "Source", ""])
+def test_an_unknown_guide(guide):
+    with pytest.raises(ConfigError, match="'source' or 'visual'"):
+        Terms.from_dict({"guide": guide})
+
+
+@pytest.mark.parametrize("value", ["1.0", None, True, [1.0], float("nan"), float("inf"), -1.0])
+def test_a_weight_that_is_no_weight(value):
+    with pytest.raises(ConfigError, match="cosine.*number"):
+        Terms.from_dict({"cosine": value})
+
+
+def test_terms_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        STAGES["cla"].alignment = 2.0
+
+
+def test_a_method_says_what_it_minimises(bases):
+    from ccr_adapters.modeling import CCRModel
+
+    with pytest.raises(TypeError, match="Method does not say"):
+        Method(CCRModel.from_base(bases["bert"]), None)()

@@ -1,0 +1,273 @@
+"""Adapter repositories: written whole, and read back to the same numbers, by name of their base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import AdapterError, LanguageError
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing import CCRProcessor
+
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def same(found, expected):
+    """Equal but for the rounding of kernels that look at where in memory a weight lies."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def settings(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_one_language_lies_at_the_top(family, build, bases, english, tmp_path):
+    model = build(family, "de")
+    expected = model.encode_text(english)
+    model.save_pretrained(tmp_path / "out")
+    assert files(tmp_path / "out") == ["README.md", *ADAPTER, "config.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing is left beside it
+    loaded = CCRModel.from_pretrained(tmp_path / "out")
+    assert loaded.languages == ["de"]
+    assert loaded.active_language == "de"
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    same(loaded.encode_text(english), expected)
+    same(loaded.encode_text(english, None), model.encode_text(english, None))
+    written = settings(tmp_path / "out/config.json")
+    assert written["base_model_name_or_path"] == str(bases[family])
+    assert written["base_sha256"] == model.base_sha256()
+    assert written["base_config"]["model_type"] == family
+    assert written["architectures"] == ["CCRModel"]
+    assert settings(tmp_path / "out/adapter_config.json")["base_model_name_or_path"] == str(bases[family])
+
+
+def test_several_languages_get_a_folder_each(family, build, english, german, german_tokenizer, stir, tmp_path):
+    model = build(family, "de", "cs")
+    model.add_language("zh", DASDConfig(mode="static", r=4), tokenizer=german_tokenizer, max_length=14)
+    stir(model)
+    codes = ["de", "zh", None, "cs", "zh", "de"]
+    expected = model.encode_text(english, codes)
+    model.save_pretrained(str(tmp_path))
+    found = files(tmp_path)
+    assert [name for name in found if "token" not in name] == sorted(
+        [*(f"{code}/{name}" for code in ("cs", "de", "zh") for name in ADAPTER)]
+        + ["README.md", "config.json", "zh/vocabulary.safetensors"]
+    )
+    loaded = CCRModel.from_pretrained(tmp_path)
+    assert sorted(loaded.languages) == ["cs", "de", "zh"]
+    same(loaded.encode_text(english, codes), expected)
+    same(loaded.encode_text(german, "zh"), model.encode_text(german, "zh"))
+    assert loaded.config.languages["zh"].max_length == 14
+    assert len(loaded.processor.token_ids([" ".join(german)], "zh")[0]) == 14
+    model.save_pretrained(tmp_path / "one", language="cs")
+    one = CCRModel.from_pretrained(tmp_path / "one")
+    assert one.languages == ["cs"]
+    same(one.encode_text(english), model.encode_text(english, "cs"))
+
+
+def test_only_adapters_are_written(build, tmp_path):
+    model = build("clip", "de", "cs")
+    model.save_pretrained(tmp_path)
+    for code in ("de", "cs"):
+        with safe_open(tmp_path / code / "adapter_model.safetensors", framework="pt") as file:
+            keys = list(file.keys())
+            assert file.metadata() == {"format": "pt"}
+        assert keys
+        assert all("dasd_" in key and f".{code}" not in key for key in keys)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 300_000
+
+
+def test_the_auto_classes_know_the_folder(build, bases, german_tokenizer, english, german, stir, tmp_path):
+    model = build("clip", "de")
+    model.add_language("zh", DASDConfig(r=4), tokenizer=german_tokenizer)
+    stir(model).save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is CCRConfig
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert type(loaded) is CCRModel
+    same(loaded.encode_text(german, "zh"), model.encode_text(german, "zh"))
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert type(processor) is CCRProcessor
+    for code in (None, "de", "zh"):
+        for key, value in model.processor(english, language=code).items():
+            same(processor(english, language=code)[key], value)
+
+
+def test_lora_makes_the_round_trip_too(build, bases, english, stir, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    for code in ("de", "cs"):
+        model.add_language(code, LoraConfig(r=4))
+    stir(model, scale=0.3)
+    codes = ["de", "cs", None] * 2
+    expected = model.encode_text(english, codes)
+    for row, code in enumerate(codes):
+        torch.testing.assert_close(model.encode_text(english[row], code)[0], expected[row], rtol=0, atol=1e-5)
+    assert (expected[0] - model.encode_text(english[0], None)[0]).abs().max() > 1e-3
+    model.save_pretrained(tmp_path)
+    same(CCRModel.from_pretrained(tmp_path).encode_text(english, codes), expected)
+
+
+def test_half_precision_halves_the_download(build, english, german_tokenizer, stir, tmp_path):
+    model = build("clip")
+    model.add_language("de", DASDConfig(r=8), tokenizer=german_tokenizer)
+    stir(model)
+    for name, dtype in (("full", None), ("half", torch.float16)):
+        model.save_pretrained(tmp_path / name, dtype=dtype)
+    for name in ("adapter_model.safetensors", "vocabulary.safetensors"):
+        sizes = [(tmp_path / kind / name).stat().st_size for kind in ("full", "half")]
+        assert 0.4 < sizes[1] / sizes[0] < 0.7
+        assert {tensor.dtype for tensor in load_file(tmp_path / "half" / name).values()} == {torch.float16}
+    loaded = CCRModel.from_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    difference = (loaded.encode_text(english) - model.encode_text(english)).abs().max()
+    assert 0 < difference < 5e-3
+    assert model.base.dtype == torch.float32  # saving changed nothing here
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_precision_of_the_base_can_be_chosen(build, english, tmp_path):
+    model = build("clip", "de")
+    model.save_pretrained(tmp_path)
+    loaded = CCRModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.base.dtype == torch.bfloat16
+    assert (loaded.encode_text(english) - model.encode_text(english)).abs().max() < 0.1
+    with pytest.raises(AdapterError, match="float16 cannot be checked.*bfloat16 or float32"):
+        CCRModel.from_pretrained(tmp_path, dtype=torch.float16)
+
+
+def test_saving_again_replaces_what_was_there(build, english, german_tokenizer, stir, tmp_path):
+    model = build("clip")
+    model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    model.save_pretrained(tmp_path)
+    stir(model).save_pretrained(tmp_path)
+    same(CCRModel.from_pretrained(tmp_path).encode_text(english), model.encode_text(english))
+    # a language without a vocabulary of its own, over one that had one
+    other = build("clip", "cs")
+    other.save_pretrained(tmp_path)
+    same(CCRModel.from_pretrained(tmp_path).encode_text(english), other.encode_text(english))
+    several = build("clip", "de", "cs")
+    several.save_pretrained(tmp_path)
+    loaded = CCRModel.from_pretrained(tmp_path)
+    assert sorted(loaded.languages) == ["cs", "de"]
+    same(loaded.encode_text(english, "cs"), several.encode_text(english, "cs"))
+
+
+def test_a_save_that_fails_leaves_the_folder_as_it_was(build, stir, tmp_path):
+    folder = tmp_path / "out"
+    model = build("clip", "de")
+    model.save_pretrained(folder)
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+    stir(model)
+    with pytest.raises(TypeError):
+        model.save_pretrained(folder, evidence={"datasets": {"no", "list"}})
+    with pytest.raises(LanguageError, match="'cs' has no adapter. Loaded: de"):
+        model.save_pretrained(folder, language="cs")
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(AdapterError, match="'.*file' is a file; expected a folder"):
+        model.save_pretrained(tmp_path / "file")
+    with pytest.raises(LanguageError, match="no language to save"):
+        build("clip").save_pretrained(folder)
+
+
+def test_languages_of_several_repositories_meet_in_one_model(build, english, stir, tmp_path):
+    expected = {}
+    for seed, code in enumerate(("de", "cs", "zh"), start=5):
+        model = stir(build("clip", code), seed=seed)
+        expected[code] = model.encode_text(english)
+        model.save_pretrained(tmp_path / code)
+    model = CCRModel.from_pretrained(tmp_path / "de")
+    assert model.load_language(tmp_path / "cs") == ["cs"]
+    assert model.load_language(str(tmp_path / "zh"), "zh") == ["zh"]
+    assert model.languages == ["de", "cs", "zh"]
+    for code, vectors in expected.items():
+        same(model.encode_text(english, code), vectors)
+    with pytest.raises(LanguageError, match="'cs' is already there"):
+        model.load_language(tmp_path / "cs")
+    with pytest.raises(LanguageError, match="has no language 'fr'. It has: cs"):
+        model.load_language(tmp_path / "cs", "fr")
+    model.delete_language("cs")
+    assert model.load_language(tmp_path / "cs") == ["cs"]
+    same(model.encode_text(english, "cs"), expected["cs"])
+
+
+def test_a_repository_of_several_is_loaded_wholly_or_not_at_all(build, english, tmp_path):
+    build("clip", "de", "cs").save_pretrained(tmp_path)
+    (tmp_path / "de/adapter_model.safetensors").unlink()
+    model = build("clip", "zh")
+    before = model.encode_text(english)
+    with pytest.raises(AdapterError, match="adapter_model.safetensors"):
+        model.load_language(tmp_path)
+    assert model.languages == ["zh"]
+    same(model.encode_text(english), before)
+    assert model.load_language(tmp_path, "cs") == ["cs"]
+
+
+def test_an_adapter_for_another_base_is_refused(build, bases, english, tmp_path):
+    build("clip", "de").save_pretrained(tmp_path / "adapter")
+    base = AutoModel.from_pretrained(bases["clip"], dtype=torch.float32)
+    with torch.no_grad():
+        next(base.parameters()).view(-1)[0] += 1.0
+    message = r"has other weights than the one that this adapter was trained on \(sha256 .*Load the right one"
+    for wrong in (base, AutoModel.from_pretrained(bases["siglip"], dtype=torch.float32)):
+        with pytest.raises(AdapterError, match=message):
+            CCRModel.from_pretrained(tmp_path / "adapter", base=wrong)
+    other = CCRModel.from_base(base)
+    with pytest.raises(AdapterError, match=message):
+        other.load_language(tmp_path / "adapter")
+    assert other.languages == []
+    shutil.copytree(bases["clip"], tmp_path / "copy")
+    base.save_pretrained(tmp_path / "copy")
+    with pytest.raises(AdapterError, match=message):
+        CCRModel.from_pretrained(tmp_path / "adapter", base=tmp_path / "copy")
+
+
+def test_the_base_may_lie_elsewhere(build, bases, english, tmp_path):
+    model = build("clip", "de")
+    model.config.base_model_name_or_path = "base"
+    model.save_pretrained(tmp_path / "adapter")
+    expected = model.encode_text(english)
+    with pytest.raises(AdapterError, match="The base 'base' that this adapter needs cannot be loaded.*`base=`"):
+        CCRModel.from_pretrained(tmp_path / "adapter")
+    for base in (bases["clip"], str(bases["clip"])):
+        same(CCRModel.from_pretrained(tmp_path / "adapter", base=base).encode_text(english), expected)
+    # a base that a repository carries along is found beside its files, by model and processor
+    shutil.copytree(bases["clip"], tmp_path / "adapter/base")
+    same(CCRModel.from_pretrained(tmp_path / "adapter").encode_text(english), expected)
+    shutil.move(tmp_path / "adapter", tmp_path / "moved")
+    same(AutoModel.from_pretrained(tmp_path / "moved").encode_text(english), expected)
+    ids = AutoProcessor.from_pretrained(tmp_path / "moved")(english)["input_ids"]
+    same(ids, model.processor(english)["input_ids"])
+
+
+def test_a_base_at_hand_needs_no_files(tiny_clip, base_tokenizer, english, stir, tmp_path):
+    processor = CCRProcessor(base_tokenizer, base_max_length=24)
+    model = CCRModel.from_base(tiny_clip(), processor=processor)
+    model.add_language("de", DASDConfig(r=4))
+    stir(model).save_pretrained(tmp_path)
+    with pytest.raises(AdapterError, match="does not name its base; pass it with `base=`"):
+        CCRModel.from_pretrained(tmp_path)
+    other = CCRProcessor(base_tokenizer, base_max_length=24)
+    loaded = CCRModel.from_pretrained(tmp_path, base=tiny_clip(), processor=other)
+    same(loaded.encode_text(english), model.encode_text(english))
+
+
+@pytest.mark.parametrize("name", ["", "/no/such/place", "no_such_folder", "a/b/c", "../../etc"])
+def test_a_place_that_is_none_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AdapterError, match="neither a folder here nor|is missing in"):
+        CCRModel.from_pretrained(name)

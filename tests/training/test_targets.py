@@ -1,0 +1,143 @@
+"""Frozen targets are encoded once, and a file is never taken for another's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.data.retrieval_set import Column
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.training import TargetCache
+from ccr_adapters.training.targets import fingerprint
+
+
+@pytest.fixture
+def model(bases):
+    return CCRModel.from_base(bases["clip"])
+
+
+@pytest.fixture
+def passes(model):
+    """Counts forward passes of the base."""
+    counts = {"text": 0, "image": 0}
+    for kind, module in (("text", model.base.text_model), ("image", model.base.vision_model)):
+        module.register_forward_hook(lambda *_, kind=kind: counts.update({kind: counts[kind] + 1}))
+    return counts
+
+
+def column(seed=0, rows=5):
+    noise = np.random.default_rng(seed)
+    images = [Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(rows)]
+    return Column(Dataset.from_dict({"image": images}), "image")
+
+
+IDS = ["a", "b", "c", "d", "e"]
+
+
+def test_source_vectors_are_those_of_the_base_in_order(model, english, tmp_path):
+    found = TargetCache(tmp_path, model).source(english, batch_size=2)
+    assert found.dtype == np.float32
+    expected = torch.cat([model.get_text_features(**model.processor([text])).pooler_output for text in english])
+    np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-5)
+    assert abs(np.linalg.norm(found, axis=1) - 1).max() > 0.01  # not normalised
+
+
+def test_visual_vectors_are_those_of_the_base_in_order(model, tmp_path):
+    pictures = column()
+    found = TargetCache(tmp_path, model).visual(pictures, IDS, batch_size=2)
+    pixels = model.processor(images=pictures[:])["pixel_values"]
+    np.testing.assert_allclose(found, model.get_image_features(pixels).pooler_output.detach().numpy(), atol=1e-5)
+
+
+def test_a_second_time_nothing_is_encoded(model, passes, english, tmp_path):
+    for _ in range(2):
+        source = TargetCache(tmp_path, model).source(english)
+        visual = TargetCache(tmp_path, model).visual(column(), IDS)
+        assert passes == {"text": 1, "image": 1}
+    assert isinstance(source, np.memmap)
+    assert isinstance(visual, np.memmap)
+    assert not source.flags.writeable
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
+
+
+def test_an_adapter_changes_neither_vectors_nor_file(model, passes, english, tmp_path):
+    TargetCache(tmp_path, model).source(english)
+    model.add_language("de", DASDConfig(r=4, init_weights=False))
+    model.train()
+    TargetCache(tmp_path, model).source(english)
+    assert passes["text"] == 1
+    fresh = TargetCache(tmp_path / "other", model).source(english)
+    np.testing.assert_array_equal(fresh, TargetCache(tmp_path, model).source(english))
+
+
+@pytest.mark.parametrize("change", ["a caption", "their order", "their borders", "the weights", "the length"])
+def test_other_source_content_gets_another_file(change, model, passes, english, tmp_path):
+    TargetCache(tmp_path, model).source(english)
+    captions = list(english)
+    if change == "a caption":
+        captions[3] += " now"
+    elif change == "their order":
+        captions.reverse()
+    elif change == "their borders":
+        captions[:2] = [captions[0] + " " + captions[1].split()[0], " ".join(captions[1].split()[1:])]
+    elif change == "the weights":
+        model.base.text_projection.weight.data[0, 0] += 0.5
+    else:
+        model.processor.base_max_length = 6
+    TargetCache(tmp_path, model).source(captions)
+    assert passes["text"] == 2
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+@pytest.mark.parametrize("change", ["the pictures", "their ids", "the weights", "the preprocessing"])
+def test_other_visual_content_gets_another_file(change, model, passes, tmp_path):
+    TargetCache(tmp_path, model).visual(column(), IDS)
+    pictures, ids = column(seed=change == "the pictures"), list(IDS)
+    if change == "their ids":
+        ids.reverse()
+    elif change == "the weights":
+        model.base.visual_projection.weight.data[0, 0] += 0.5
+    elif change == "the preprocessing":
+        model.processor.image_processor.image_mean = [0.1, 0.2, 0.3]
+    TargetCache(tmp_path, model).visual(pictures, ids)
+    assert passes["image"] == 2
+
+
+def test_pooling_is_part_of_the_name(bases, english, tmp_path):
+    """One cache may serve several recipes over one text encoder."""
+    first = TargetCache(tmp_path, CCRModel.from_base(bases["bert"], pooling="first")).source(english)
+    mean = TargetCache(tmp_path, CCRModel.from_base(bases["bert"], pooling="mean")).source(english)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert abs(np.asarray(first) - np.asarray(mean)).max() > 0.01
+
+
+def test_pictures_without_a_fingerprint_are_told_apart_by_their_content(model, tmp_path):
+    """A plain list has ids, and nothing that says whether they mean the same pictures as yesterday."""
+    cache = TargetCache(tmp_path, model)
+    one, other = column(seed=1)[:], column(seed=2)[:]
+    assert not np.allclose(cache.visual(one, IDS), cache.visual(other, IDS))
+
+
+def test_killed_half_way_nothing_usable_is_left(model, english, tmp_path):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    handle = model.base.text_model.register_forward_hook(die)
+    with pytest.raises(KeyboardInterrupt):
+        TargetCache(tmp_path, model).source(english)
+    assert list(tmp_path.iterdir()) == []
+    handle.remove()
+    (tmp_path / "0123456789abcdef.77.tmp").write_bytes(b"of a process that had no time to clean up")
+    found = TargetCache(tmp_path, model).source(english)
+    np.testing.assert_array_equal(found, TargetCache(tmp_path / "other", model).source(english))
+
+
+def test_a_fingerprint_tells_parts_apart():
+    assert fingerprint(["ab", "c"]) != fingerprint(["a", "bc"])
+    assert fingerprint(["a", None]) != fingerprint(["a", "None"])
+    assert fingerprint([{"x": 1, "y": 2}]) == fingerprint([{"y": 2, "x": 1}])
+    assert fingerprint([b"\x00\x01"]) == fingerprint([b"\x00\x01"])

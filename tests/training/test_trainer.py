@@ -1,0 +1,165 @@
+"""The trainer: it learns, names what it learns from, and leaves the base alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import EarlyStoppingCallback
+
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.methods import Terms
+
+
+def logged(trainer, key):
+    """Values of one key over the logs."""
+    return [entry[key] for entry in trainer.state.log_history if key in entry]
+
+
+def test_the_loss_falls_and_is_the_sum_of_its_named_terms(toy, tmp_path):
+    trainer = toy.trainer(tmp_path, num_train_epochs=12, learning_rate=0.01)
+    trainer.train()
+    losses = logged(trainer, "loss")
+    assert len(losses) == 36
+    assert sum(losses[-6:]) < 0.95 * sum(losses[:6])
+    names = {"cosine", "contrastive", "consistency", "discriminator", "adversarial"}
+    terms = {name: logged(trainer, f"term/{name}") for name in names}
+    assert {key for entry in trainer.state.log_history for key in entry if key.startswith("term/")} == {
+        f"term/{name}" for name in names
+    }
+    for step, loss in enumerate(losses):
+        assert sum(values[step] for values in terms.values()) == pytest.approx(loss, abs=1e-4)
+    assert sum(terms["cosine"][-6:]) < 0.85 * sum(terms["cosine"][:6])
+    assert sum(terms["contrastive"][-6:]) < 0.95 * sum(terms["contrastive"][:6])
+
+
+def test_terms_are_means_since_the_last_log(toy, tmp_path):
+    each = toy.trainer(tmp_path / "each", num_train_epochs=1)
+    each.train()
+    once = toy.trainer(tmp_path / "once", num_train_epochs=1, logging_steps=3)
+    once.train()
+    for name in ("cosine", "discriminator"):
+        expected = sum(logged(each, f"term/{name}")) / 3
+        assert logged(once, f"term/{name}") == [pytest.approx(expected, abs=1e-5)]
+
+
+def test_only_the_language_and_the_discriminator_move(toy, tmp_path):
+    method = toy.method()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    sha256 = method.model.base_sha256()
+    toy.trainer(tmp_path, method).train()
+    after = method.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert method.model.base_sha256() == sha256
+    assert all("dasd_" in name or name.startswith("discriminator.") for name in moved)
+    trained = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    assert moved == trained
+
+
+def test_a_language_beside_the_trained_one_does_not_move(toy, tmp_path):
+    method = toy.method()
+    method.model.add_language("cs", DASDConfig(r=3, init_weights=False))
+    method.model.trainable("de")
+    before = {name: value.clone() for name, value in method.state_dict().items() if ".cs" in name}
+    toy.trainer(tmp_path, method).train()
+    after = method.state_dict()
+    assert before
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_groups_of_the_optimiser(toy, tmp_path, german_tokenizer):
+    method = toy.method()
+    method.model.add_language("cs", DASDConfig(r=4, generator_rank=4), tokenizer=german_tokenizer)
+    method.model.trainable("cs")
+    method.language = "cs"
+    trainer = toy.trainer(tmp_path, method, learning_rate=2e-3, vocabulary_learning_rate=7e-3, weight_decay=0.2)
+    groups = trainer.create_optimizer().param_groups
+    found = {(group["name"], group["weight_decay"]): group for group in groups}
+    assert set(found) == {("adapter", 0.2), ("adapter", 0.0), ("auxiliary", 0.0), ("vocabulary", 0.0)}
+    assert {key: group["lr"] for key, group in found.items()} == {
+        ("adapter", 0.2): 2e-3,
+        ("adapter", 0.0): 2e-3,
+        ("auxiliary", 0.0): 1e-4,
+        ("vocabulary", 0.0): 7e-3,
+    }
+    assert found["auxiliary", 0.0]["betas"] == (0.9, 0.999)
+    assert found["adapter", 0.2]["betas"] == (0.9, 0.98)
+    members = [parameter for group in groups for parameter in group["params"]]
+    assert {id(p) for p in members} == {id(p) for p in method.parameters() if p.requires_grad}
+    assert len(members) == len({id(p) for p in members})
+    assert {id(p) for p in found["auxiliary", 0.0]["params"]} == {id(p) for p in method.discriminator.parameters()}
+    table = method.model.vocabularies["cs"].table.weight
+    assert any(p is table for p in found["vocabulary", 0.0]["params"])
+    names = {id(p): name for name, p in method.named_parameters()}
+    for parameter in found["adapter", 0.2]["params"]:
+        assert not names[id(parameter)].endswith("bias")
+        assert "norm" not in names[id(parameter)]
+
+
+def test_the_vocabulary_takes_the_common_rate_without_its_own(toy, tmp_path, german_tokenizer):
+    method = toy.method()
+    method.model.add_language("cs", DASDConfig(r=4, generator_rank=4), tokenizer=german_tokenizer)
+    method.model.trainable("cs")
+    method.language = "cs"
+    groups = toy.trainer(tmp_path, method, learning_rate=2e-3).create_optimizer().param_groups
+    assert {group["lr"] for group in groups if group["name"] == "vocabulary"} == {2e-3}
+
+
+def test_nothing_to_train_is_an_error(toy, tmp_path):
+    method = toy.method(Terms(cosine=1.0))
+    method.requires_grad_(False)
+    with pytest.raises(ConfigError, match="trainable"):
+        toy.trainer(tmp_path, method).train()
+
+
+def test_static_adapters_and_lora_train_on_the_terms_that_they_have(toy, tmp_path):
+    trainer = toy.trainer(tmp_path, toy.method(adapter=DASDConfig(mode="static", r=4)), num_train_epochs=1)
+    trainer.train()
+    found = {key for entry in trainer.state.log_history for key in entry if key.startswith("term/")}
+    assert found == {"term/cosine", "term/contrastive"}
+
+
+def test_validation_is_logged_and_chooses_the_best(toy, tmp_path, same):
+    """A metric that is best in the middle: these weights are the ones that remain."""
+    values, seen = iter([1.0, 5.0, 2.0]), []
+
+    def evaluate(method):
+        assert not method.training
+        seen.append({name: value.clone() for name, value in method.trainable_state().items()})
+        return {"mAR": next(values)}
+
+    often = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    trainer = toy.trainer(tmp_path, evaluate_method=evaluate, **often)
+    trainer.train()
+    assert logged(trainer, "eval_mAR") == [1.0, 5.0, 2.0]
+    assert trainer.state.best_metric == 5.0
+    kept = trainer.model.trainable_state()
+    assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
+    assert not all(torch.equal(kept[name], seen[2][name]) for name in kept)
+
+
+def test_training_stops_early(toy, tmp_path):
+    values = iter([3.0, 2.0, 1.0, 0.5, 0.2])
+    often = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    stop = EarlyStoppingCallback(2)
+    trainer = toy.trainer(
+        tmp_path, evaluate_method=lambda _: {"mAR": next(values)}, callbacks=[stop], num_train_epochs=5, **often
+    )
+    trainer.train()
+    assert trainer.state.global_step == 9
+
+
+def test_every_epoch_has_its_own_order_of_like_lengths(toy, tmp_path):
+    method = toy.method()
+    seen, collate = [], toy.collator(method.model)
+
+    def watch(examples):
+        seen.append([example["row"] for example in examples])
+        return collate(examples)
+
+    toy.trainer(tmp_path, method, data_collator=watch, num_train_epochs=2, bucket_chunk=4).train()
+    assert [len(batch) for batch in seen] == [8] * 6
+    first, second = seen[:3], seen[3:]
+    assert sorted(map(sorted, first)) != sorted(map(sorted, second))
+    lengths = [[len(toy.captions[row].split()) for row in batch] for batch in first]
+    assert sum(max(batch) - min(batch) for batch in lengths) < 10
