@@ -76,17 +76,17 @@ def main(argv: list[str] | None = None) -> int:
     english_before = evaluate_model(bare, asked, None, visual=visual)
     scores = outcome.metrics
     table = [
-        {"captions": "English", "model": "tiny CLIP as it comes", **english_before.to_dict()},
+        {**english_before.to_dict(), "captions": "English", "model": "tiny CLIP as it comes"},
         {
+            **evaluate_model(model, asked, None, visual=visual).to_dict(),
             "captions": "English",
             "model": f"with the {name} adapter",
-            **evaluate_model(model, asked, None, visual=visual).to_dict(),
         },
-        {"captions": name, "model": "tiny CLIP as it comes", **scores[f"test/{code} before"].to_dict()},
+        {**scores[f"test/{code} before"].to_dict(), "captions": name, "model": "tiny CLIP as it comes"},
         {
+            **evaluate_model(model, asked, code, visual=visual).to_dict(),
             "captions": name,
             "model": f"with the {name} adapter",
-            **evaluate_model(model, asked, code, visual=visual).to_dict(),
         },
     ]
     columns = {

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     except CCRError as error:
         sys.exit(f"error: {error}")
     if PartialState().is_main_process:
-        rows = [{"captions": name, **scores.to_dict()} for name, scores in outcome.metrics.items()]
+        rows = [{**scores.to_dict(), "captions": name} for name, scores in outcome.metrics.items()]
         columns = ["captions", "t2i_r@1", "t2i_r@5", "t2i_r@10", "i2t_r@1", "i2t_r@5", "i2t_r@10", "sumR", "sumR_ci95"]
         print(console_table(rows, columns))
         print(f"\nThe adapter is in {outcome.adapter}. Load it with CCRModel.from_pretrained('{outcome.adapter}').")

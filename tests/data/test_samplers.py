@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
+
 import numpy as np
 import pytest
 from accelerate.data_loader import BatchSamplerShard
@@ -37,7 +39,7 @@ def test_processes_share_the_global_batches_of_one(epoch):
     for processes in (2, 3, 4):
         parts = shares(processes, 12 // processes, epoch=epoch)
         assert [len(part) for part in parts] == [len(whole)] * processes
-        together = [sum((part[step] for part in parts), []) for step in range(len(whole))]
+        together = [list(chain.from_iterable(part[step] for part in parts)) for step in range(len(whole))]
         assert together == whole
 
 
@@ -45,7 +47,7 @@ def test_a_short_batch_comes_last_and_is_dropped():
     order = list(LengthBucketSampler(LENGTHS, 12, seed=3, chunk=4))
     (whole,) = shares(1, 12)
     assert len(whole) == 8
-    assert sum(whole, []) == order[:96]
+    assert list(chain.from_iterable(whole)) == order[:96]
     (kept,) = shares(1, 12, drop_last=False)
     assert [len(batch) for batch in kept] == [12] * 8 + [5]
 
@@ -80,7 +82,7 @@ def test_a_smaller_chunk_mixes_more():
         sampler = LengthBucketSampler(LENGTHS, 8, chunk=chunk)
         sampler.set_epoch(epoch)
         order = list(sampler)
-        return {frozenset(pair) for i in range(0, 96, 8) for pair in zip(order[i : i + 7], order[i + 1 : i + 8])}
+        return {frozenset(pair) for i in range(0, 96, 8) for pair in pairwise(order[i : i + 8])}
 
     few = len(mates(1, 0) & mates(1, 1))
     assert few < len(mates(12, 0)) / 4

@@ -48,9 +48,7 @@ def batch(captions) -> Callable[..., dict[str, Tensor]]:
         processor = model.processor
         length = processor.base_max_length
         pad_to = length if processor.pad_to_max_length else None
-        collate = TargetCollator(
-            processor.tokenizer, length, source, visual, np.array([0, 0, 1, 2, 3, 3]), pad_to
-        )
+        collate = TargetCollator(processor.tokenizer, length, source, visual, np.array([0, 0, 1, 2, 3, 3]), pad_to)
         return collate([{"row": row, "translation": text} for row, text in enumerate(captions)])
 
     return make

@@ -31,7 +31,8 @@ def terms_of(setting, terms, bank=None):
 
 def test_alignment_is_the_mean_squared_error_of_raw_vectors(setting):
     _, rows, target, _ = setting
-    squares = [(float(t) - float(s)) ** 2 for a, b in zip(target, rows["source_vectors"]) for t, s in zip(a, b)]
+    pairs = zip(target, rows["source_vectors"], strict=True)
+    squares = [(float(t) - float(s)) ** 2 for a, b in pairs for t, s in zip(a, b, strict=True)]
     found = terms_of(setting, Terms(alignment=3.0))
     assert found == {"alignment": pytest.approx(3 * sum(squares) / len(squares), rel=1e-5)}
 
@@ -39,8 +40,8 @@ def test_alignment_is_the_mean_squared_error_of_raw_vectors(setting):
 def test_cosine_is_one_minus_the_cosine(setting):
     _, rows, target, _ = setting
     values = []
-    for t, s in zip(target.tolist(), rows["source_vectors"].tolist()):
-        dot = sum(a * b for a, b in zip(t, s))
+    for t, s in zip(target.tolist(), rows["source_vectors"].tolist(), strict=True):
+        dot = sum(a * b for a, b in zip(t, s, strict=True))
         values.append(1 - dot / math.sqrt(sum(a * a for a in t)) / math.sqrt(sum(b * b for b in s)))
     found = terms_of(setting, Terms(cosine=6.0))
     assert found == {"cosine": pytest.approx(6 * sum(values) / 6, rel=1e-5)}
@@ -68,7 +69,7 @@ BANK = torch.randn(4, 32, generator=torch.Generator().manual_seed(9)) * 3
 def test_bank_meets_every_picture(setting):
     _, rows, target, _ = setting
     table, losses = cosines(target, BANK), []
-    for scores, own in zip(table, rows["image_index"].tolist()):
+    for scores, own in zip(table, rows["image_index"].tolist(), strict=True):
         losses.append(math.log(sum(math.exp(10 * score) for score in scores)) - 10 * scores[own])
     found = terms_of(setting, Terms(bank=2.0, scale=10.0), BANK)
     assert found == {"bank": pytest.approx(2 * sum(losses) / 6, rel=1e-5)}
@@ -83,9 +84,9 @@ def test_relational_is_the_divergence_from_source_to_target(setting):
     _, rows, target, _ = setting
     teacher, student = cosines(rows["source_vectors"], BANK), cosines(target, BANK)
     divergences = []
-    for p, q in zip(teacher, student):
+    for p, q in zip(teacher, student, strict=True):
         p, q = softmax([5 * x for x in p]), softmax([5 * x for x in q])
-        divergences.append(sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q)))
+        divergences.append(sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True)))
     found = terms_of(setting, Terms(relational=2.0, relational_scale=5.0), BANK)
     assert found == {"relational": pytest.approx(2 * sum(divergences) / 6, rel=1e-4)}
 

@@ -201,20 +201,26 @@ def test_only_the_chosen_language_trains(build, german_tokenizer):
         model.trainable("zh")
 
 
-def test_training_mode_keeps_the_frozen_base_still_but_not_the_adapters(tiny_bert):
+@pytest.mark.parametrize("adapter", [DASDConfig(r=4), LoraConfig(r=4, lora_dropout=0.5)], ids=["DASD", "LoRA"])
+def test_training_mode_keeps_the_frozen_base_still_but_not_the_adapters(adapter, tiny_bert, base_tokenizer, english):
     base = tiny_bert()
     for module in base.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.5
-    model = CCRModel.from_base(base)
-    model.add_language("de", LoraConfig(r=4, lora_dropout=0.5))
+    model = CCRModel.from_base(base, processor=CCRProcessor(base_tokenizer, base_max_length=24))
+    model.add_language("de", adapter)
+    assert not [name for name, module in model.named_modules() if module.training]
+    batch = model.processor(english)
+    # attention in the base has a dropout of its own, beside the modules of that name
+    expected = model.get_text_features(**batch, language=None).pooler_output
     model.train()
     assert model.training
+    assert torch.equal(model.get_text_features(**batch, language=None).pooler_output, expected)
     on = {name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.training}
-    assert on
     assert all("lora_dropout" in name for name in on)
+    assert bool(on) == isinstance(adapter, LoraConfig)
     model.eval()
-    assert not [module for module in model.modules() if module.training]
+    assert not [name for name, module in model.named_modules() if module.training]
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"], indirect=True)
@@ -277,3 +283,55 @@ def test_plain_peft_reads_the_same_from_the_same_weights(family, bases, build, e
         else:
             found = plain.get_text_features(**batch).pooler_output
             torch.testing.assert_close(found, expected.pooler_output, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert"], indirect=True)
+def test_tensors_of_several_languages_share_a_pass(family, build, english):
+    model = build(family, "de", "cs")
+    codes = ["cs", "de", None, "en", "de", "cs"]
+    batch = model.processor(english, language="de")
+    with torch.no_grad():
+        found = model.get_text_features(**batch, language=codes).pooler_output
+        for row, code in enumerate(codes):
+            alone = model.get_text_features(**batch, language=code).pooler_output[row]
+            torch.testing.assert_close(found[row], alone, rtol=0, atol=1e-5)
+        for wrong in (["fr", *codes[1:]], "fr"):
+            with pytest.raises(LanguageError, match="'fr' has no adapter. Loaded: cs, de"):
+                model.get_text_features(**batch, language=wrong)
+        with pytest.raises(ValueError, match="2 .*6"):
+            model.get_text_features(**batch, language=["de", "cs"])
+
+
+def test_adapters_that_know_no_names_per_row_say_so(bases, english, stir):
+    model = CCRModel.from_base(bases["clip"])
+    for code in ("de", "cs"):
+        model.add_language(code, LoraConfig(r=4))
+    stir(model, scale=0.3)
+    batch = model.processor(english[:2])
+    with torch.no_grad():
+        with pytest.raises(LanguageError, match="one language a pass"):
+            model.get_text_features(**batch, language=["de", "cs"])
+        alone = model.get_text_features(**batch, language="de").pooler_output
+        assert torch.equal(model.get_text_features(**batch, language=["de", "de"]).pooler_output, alone)
+        base = model.get_text_features(**batch, language=None).pooler_output
+        found = model.get_text_features(**batch, language=[None, "en"]).pooler_output
+        torch.testing.assert_close(found, base, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert"], indirect=True)
+def test_gradient_checkpointing_changes_nothing(family, build, english, german_tokenizer):
+    model = build(family)
+    model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    batch = model.processor(english, language="de")
+    found = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        chosen = model.trainable("de")
+        model.train()
+        model.get_text_features(**batch, language="de").pooler_output.square().sum().backward()
+        found.append([parameter.grad.clone() for parameter in chosen if parameter.grad is not None])
+        model.zero_grad()
+    assert len(found[0]) == len(found[1]) > 10
+    for plain, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-6)

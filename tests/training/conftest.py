@@ -17,7 +17,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import TargetCollator
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
 
-WORDS = "Hund Katze Kind Frau Mann Vogel Ball Baum Haus Schnee rot blau alt klein rennt liest sitzt".split()
+WORDS = ["Hund", "Katze", "Kind", "Frau", "Mann", "Vogel", "Ball", "Baum", "Haus", "Schnee", "rot", "blau", "alt"]
 TERMS = Terms(cosine=1.0, contrastive=0.1, consistency=0.1, adversarial=0.01, scale=10.0)
 ROWS, PICTURES, WIDTH = 27, 9, 32
 

@@ -50,7 +50,11 @@ CASES = {
     "between epochs": (5, {"save_steps": 3}, 3),
     "before any checkpoint": (2, {"save_steps": 4}, None),
     "with transformers' order": (6, {"save_steps": 5, "lengths": None}, 5),
-    "with accumulated gradients": (3, {"save_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, 2),
+    "with accumulated gradients": (
+        3,
+        {"save_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        2,
+    ),
 }
 
 
@@ -108,7 +112,11 @@ def test_a_half_written_checkpoint_is_ignored_and_removed(toy, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         assert remove_incomplete(tmp_path) == ["checkpoint-9"]
     assert "checkpoint-9" in caplog.text
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-6", "checkpoint-old"]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-12",
+        "checkpoint-6",
+        "checkpoint-old",
+    ]
 
 
 def test_the_newest_is_told_by_its_number_not_by_its_name(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ class VocabularyRecipe:
 
     Args:
         size: Most tokens of a tokenizer that is trained on the translations.
-        kind: `unigram` or `bpe`.
+        kind: `unigram`, `bpe`, or `word` for a small closed vocabulary.
         tokenizer: A ready tokenizer instead, by repository or folder (mBERT, XLM-R).
         source: Model whose embedding table it starts from, with `tokenizer`.
         start: `aligned`: each row starts as what the training pairs say it translates; `random`.
         train: `all`, `touched` or `none`.
         projection: Put a linear map behind the table even where the widths agree.
+        unknown: Unknown words to sprinkle over the training captions, as a share of their words.
     """
 
     size: int = 8000
@@ -49,6 +51,18 @@ class VocabularyRecipe:
     start: str = "aligned"
     train: str = "all"
     projection: bool | None = None
+    unknown: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("vocabulary.kind", self.kind, "unigram", "bpe", "word")
+        if isinstance(self.unknown, bool) or not isinstance(self.unknown, (int, float)) or not 0 <= self.unknown < 1:
+            raise ConfigError(f"`vocabulary.unknown` is {self.unknown!r}; expected a share, from 0 to below 1.")
+        _one_of("vocabulary.start", self.start, "aligned", "random")
+        _one_of("vocabulary.train", self.train, "all", "touched", "none")
+        if self.train == "none" and self.source is None:
+            raise ConfigError("`vocabulary.train: none` needs a `source`, the model that the rows come from.")
+        if self.source is not None and self.tokenizer is None:
+            raise ConfigError("`vocabulary.source` is a table for one `tokenizer`; name that too.")
 
 
 @dataclass
@@ -86,6 +100,29 @@ class Recipe:
     cache_dir: str | None = None
 
 
+# What lies in an output folder beside the folders of the stages.
+_TAKEN = ("adapter", "base", "targets", "vocabulary")
+_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "dict": (dict,)}
+
+
+def _one_of(name: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        *others, last = [repr(choice) for choice in choices]
+        raise ConfigError(f"`{name}` is {value!r}; expected {', '.join(others)} or {last}.")
+
+
+def _check_type(name: str, annotation: str, value: Any, where: str) -> None:
+    """Refuse a value of another type: YAML reads `no`, which is Norwegian, as False."""
+    kind = annotation.partition("[")[0].partition(" ")[0]
+    wanted = _TYPES.get(kind)
+    wrong = wanted is not None and not isinstance(value, wanted)
+    if wrong or (isinstance(value, bool) and kind != "bool"):
+        named = {"str": "a text, in quotes", "int": "a whole number", "bool": "true or false"}.get(
+            kind, "keys and values"
+        )
+        raise ConfigError(f"{where}: `{name}` is {value!r}, of type {type(value).__name__}; expected {named}.")
+
+
 def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected keys and values, got {type(values).__name__}.")
@@ -96,6 +133,11 @@ def _build(cls: Any, values: Any, where: str) -> Any:
             f"{where}: unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}. "
             f"Known: {', '.join(sorted(known))}."
         )
+    # a key without a value is a key left out
+    values = {name: value for name, value in values.items() if value is not None}
+    for item in fields(cls):
+        if item.name in values and item.name not in ("stages", "vocabulary"):
+            _check_type(item.name, str(item.type), values[item.name], where)
     try:
         return cls(**values)
     except TypeError as error:
@@ -113,17 +155,51 @@ def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
     if not isinstance(stages, list) or not stages:
         raise ConfigError(f"{where}: `stages` is a list with at least one stage.")
     values["stages"] = [_build(Stage, stage, f"{where}, stage {index + 1}") for index, stage in enumerate(stages)]
-    if isinstance(values.get("vocabulary"), dict):
+    if values.get("vocabulary") is not None:
         values["vocabulary"] = _build(VocabularyRecipe, values["vocabulary"], f"{where}, vocabulary")
     recipe: Recipe = _build(Recipe, values, where)
     names = [stage.name for stage in recipe.stages]
     if len(set(names)) < len(names):
         raise ConfigError(f"{where}: two stages have the same name ({', '.join(names)}).")
+    for stage in recipe.stages:
+        _check_stage(stage, where)
     if "english" in names[1:]:
         raise ConfigError(f"{where}: the stage 'english' changes the base, so it comes first.")
-    if recipe.save_dtype not in ("float32", "float16", "bfloat16"):
-        raise ConfigError(f"{where}: `save_dtype` is {recipe.save_dtype!r}; expected float32, float16 or bfloat16.")
+    if names == ["english"]:
+        raise ConfigError(f"{where}: the stage 'english' trains no language; it needs another stage after it.")
+    _one_of("save_dtype", recipe.save_dtype, "float32", "float16", "bfloat16")
+    if recipe.pooling is not None:
+        _one_of("pooling", recipe.pooling, "mean", "first")
     return recipe
+
+
+def _check_stage(stage: Stage, where: str) -> None:
+    # a stage's name is the name of its folder
+    if not re.fullmatch(r"[\w-]+", stage.name) or stage.name in _TAKEN:
+        raise ConfigError(
+            f"{where}: a stage cannot have the name {stage.name!r}. Use letters, digits, '-' and '_', and none of "
+            f"{', '.join(_TAKEN)}, which are folders of their own."
+        )
+    if stage.name == "english" and stage.terms:
+        raise ConfigError(f"{where}: the stage 'english' has one objective and takes no `terms`.")
+    if stage.patience is not None and stage.patience < 1:
+        raise ConfigError(f"{where}, stage '{stage.name}': `patience` is {stage.patience}; expected 1 or more.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `2e-4` as the number that it is; YAML 1.1 wants a dot in it and makes it a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _read_yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} is no valid YAML: {error}") from error
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -138,20 +214,24 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     file = Path(path)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"There is no recipe '{file}'. See examples/configs for some.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{file}' is no valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The recipe '{file}' cannot be read: {error}") from error
+    values = _read_yaml(text, f"'{file}'")
     if not isinstance(values, dict):
         raise ConfigError(f"'{file}' is empty or no mapping of keys to values.")
     for override in overrides or []:
-        key, separator, text = override.partition("=")
-        if not separator:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
             raise ConfigError(f"'{override}' is no override; write key=value, for example seed=1 or data.noise=0.2.")
         parts = key.split(".")
         place = values
         for part in parts[:-1]:
-            place = place.setdefault(part, {})
-        place[parts[-1]] = yaml.safe_load(text)
+            place[part] = {} if place.get(part) is None else place[part]
+            place = place[part]
+            if not isinstance(place, dict):
+                raise ConfigError(f"'{override}' reaches into `{part}`, which has no keys of its own.")
+        place[parts[-1]] = _read_yaml(value, f"'{override}'")
     return recipe_from_dict(values, str(file))

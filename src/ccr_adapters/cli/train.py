@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,20 +31,20 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, PreTrainedTokeniz
 
 from ccr_adapters.cli.recipe import Recipe, Stage
 from ccr_adapters.configuration import VocabularyConfig
-from ccr_adapters.dasd import find_text_encoder
+from ccr_adapters.dasd import DASDConfig, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.data.corpus import Corpus, load_corpus
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, write_metrics
-from ccr_adapters.methods import DASD, STAGES, EnglishFineTune, Method, Terms
+from ccr_adapters.methods import DASD, NO_TERM, STAGES, EnglishFineTune, Method, Terms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.captions import token_ids
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator
 from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments, TargetCache, last_checkpoint
-from ccr_adapters.training.trainer import remove_incomplete
+from ccr_adapters.training.trainer import remove_incomplete, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,14 @@ def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
     values = {"seed": recipe.seed, **recipe.arguments, **stage.arguments}
     values["output_dir"] = str(Path(recipe.output_dir) / stage.name)
     try:
-        return CCRTrainingArguments(**values)
+        arguments = CCRTrainingArguments(**values)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"Arguments of stage '{stage.name}': {str(error).split('__init__() ')[-1]}") from error
+    if stage.patience and arguments.eval_strategy == "no":
+        raise ConfigError(
+            f"Stage '{stage.name}': `patience` counts evaluations; set `eval_strategy` to steps or epoch."
+        )
+    return arguments
 
 
 def stage_terms(stage: Stage) -> Terms:
@@ -114,11 +120,12 @@ def stage_terms(stage: Stage) -> Terms:
 
 def check_recipe(recipe: Recipe) -> None:
     """Build everything that can be wrong in a recipe, before any work."""
-    peft_config(recipe.adapter)
+    adapter = peft_config(recipe.adapter)
+    dynamic = isinstance(adapter, DASDConfig) and adapter.mode == "dynamic"
     for stage in recipe.stages:
         stage_arguments(recipe, stage)
-        if stage.name != "english":
-            stage_terms(stage)
+        if stage.name != "english" and not stage_terms(stage).computed(dynamic=dynamic):
+            raise ConfigError(f"Stage '{stage.name}': {NO_TERM}")
 
 
 def visual_vectors(model: CCRModel, questions: RetrievalSet) -> torch.Tensor:
@@ -219,13 +226,26 @@ def build_vocabulary(
     return tokenizer, config, table, touched
 
 
+def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
+    """The bare base.
+
+    Raises:
+        ConfigError: If it cannot be compared with what the corpus shows.
+    """
+    width = None if corpus.visual is None else int(corpus.visual.shape[1])
+    model = CCRModel.from_base(base, pooling=recipe.pooling, visual_dim=width)
+    if width is None and "image" not in model.modalities:
+        raise ConfigError(f"The base '{base}' has no image tower, and the data has pictures instead of visual vectors.")
+    if width is not None and width != model.embedding_dim:
+        raise ConfigError(
+            f"The base '{base}' makes vectors of width {model.embedding_dim}, the visual vectors of the data have {width}."
+        )
+    return model
+
+
 def build_model(recipe: Recipe, corpus: Corpus, base: str, folder: Path) -> CCRModel:
     """The base with the untrained language, its parameters trainable."""
-    model = CCRModel.from_base(
-        base,
-        pooling=recipe.pooling,
-        visual_dim=None if corpus.visual is None else int(corpus.visual.shape[1]),
-    )
+    model = load_base(recipe, corpus, base)
     parts: dict[str, Any] = {"max_length": recipe.max_length}
     if recipe.vocabulary is not None:
         tokenizer, config, table, touched = build_vocabulary(recipe, corpus, model, folder)
@@ -253,10 +273,7 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path, seconds_before
         "resumed_from": checkpoint.name if checkpoint else None,
     }
     if trainer.is_world_process_zero():
-        state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, str(folder / f".{STAGE_WEIGHTS}"))
-        os.replace(folder / f".{STAGE_WEIGHTS}", folder / STAGE_WEIGHTS)
+        save_state(method, folder / STAGE_WEIGHTS)
         write_metrics(done, summary)
     trainer.accelerator.wait_for_everyone()
     return summary
@@ -272,25 +289,40 @@ def fine_tune_english(recipe: Recipe, stage: Stage, corpus: Corpus, base: str) -
     done = Path(recipe.output_dir) / stage.name / STAGE_DONE
     if done.is_file() and (folder / "config.json").is_file():
         return str(folder)
-    model = CCRModel.from_base(base, pooling=recipe.pooling)
+    model = load_base(recipe, corpus, base)
     method = EnglishFineTune(model)
-    collator = SourceCollator(model.processor, corpus.image_index, corpus.pictures, corpus.visual)
-    trainer = CCRTrainer(
-        method,
-        stage_arguments(recipe, stage),
-        train_dataset=_Rows(corpus, "caption"),
-        data_collator=collator,
-        evaluate_method=_Validation(corpus.validation, None, None),
-        callbacks=_callbacks(stage),
-    )
-    _run_trainer(trainer, method, done)
-    if trainer.is_world_process_zero():
-        model.base.save_pretrained(str(folder))
-        model.processor.tokenizer.save_pretrained(str(folder))  # type: ignore[union-attr]
-        if model.processor.image_processor is not None:  # type: ignore[union-attr]
-            model.processor.image_processor.save_pretrained(str(folder))  # type: ignore[union-attr]
-    trainer.accelerator.wait_for_everyone()
+    if done.is_file():  # killed before the base was saved
+        method.load_trainable_state(load_file(str(done.with_name(STAGE_WEIGHTS))))
+    else:
+        arguments = stage_arguments(recipe, stage)
+        # a base has parts that no vector passes through: its own temperature, BERT's pooler
+        arguments.ddp_find_unused_parameters = True
+        trainer = CCRTrainer(
+            method,
+            arguments,
+            train_dataset=_Rows(corpus, "caption"),
+            data_collator=SourceCollator(model.processor, corpus.image_index, corpus.pictures, corpus.visual),
+            evaluate_method=_Validation(corpus.validation, None, None),
+            callbacks=_callbacks(stage),
+        )
+        _run_trainer(trainer, method, done)
+    if PartialState().is_main_process:
+        _save_base(model, folder)
+    PartialState().wait_for_everyone()
     return str(folder)
+
+
+def _save_base(model: CCRModel, folder: Path) -> None:
+    """Write the base: aside, then moved, so that a folder with this name is a whole base."""
+    aside = folder.with_name(f".{folder.name}")
+    for path in (aside, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    processor: Any = model.processor
+    parts = [model.base, processor.tokenizer, processor.image_processor]
+    for part in parts:
+        if part is not None:
+            part.save_pretrained(str(aside))
+    os.replace(aside, folder)
 
 
 def _same_recipe(recipe: Recipe, output: Path) -> None:
@@ -309,6 +341,18 @@ def _same_recipe(recipe: Recipe, output: Path) -> None:
             )
     elif PartialState().is_main_process:
         write_metrics(path, own)
+    PartialState().wait_for_everyone()
+
+
+def _check_rows(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse a corpus that does not fill one batch, which would train nothing."""
+    for stage in recipe.stages:
+        arguments = stage_arguments(recipe, stage)
+        rows = arguments.train_batch_size * arguments.world_size
+        if len(corpus.rows) < rows and arguments.dataloader_drop_last:
+            raise TrainingError(
+                f"{len(corpus.rows)} pairs do not fill one batch of {rows}. Lower per_device_train_batch_size."
+            )
 
 
 @contextmanager
@@ -341,6 +385,8 @@ def _train_stages(
     for stage in stages:
         terms = stage_terms(stage)
         bank = torch.from_numpy(visual[:].astype("float32")) if terms.bank or terms.relational else None
+        # the discriminator starts the same whether the stages before were trained just now or loaded
+        set_seed(recipe.seed)
         method = DASD(model, language, terms, bank)
         done = output / stage.name / STAGE_DONE
         if done.is_file():
@@ -349,11 +395,6 @@ def _train_stages(
             summary["stages"][stage.name] = json.loads(done.read_text(encoding="utf-8"))
             continue
         arguments = stage_arguments(recipe, stage)
-        rows = arguments.train_batch_size * arguments.world_size
-        if len(lengths) < rows and arguments.dataloader_drop_last:
-            raise TrainingError(
-                f"{len(lengths)} pairs do not fill one batch of {rows}. Lower per_device_train_batch_size."
-            )
         trainer = CCRTrainer(
             method,
             arguments,
@@ -392,6 +433,7 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     set_seed(recipe.seed)
     if corpus is None:
         corpus = load_corpus(recipe.data, recipe.language, recipe.seed)
+    _check_rows(recipe, corpus)
     base = recipe.base
     stages = list(recipe.stages)
     summary: dict[str, Any] = {
@@ -410,7 +452,10 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     fixed = tokenizer is None and model.processor.pad_to_max_length  # type: ignore[union-attr]
     pad_to = model.processor.base_max_length if fixed else None  # type: ignore[union-attr]
     tokenizer = tokenizer or model.processor.tokenizer  # type: ignore[union-attr]
-    collator = TargetCollator(tokenizer, max_length, source, visual, corpus.image_index, pad_to)
+    unknown = recipe.vocabulary.unknown if recipe.vocabulary else 0.0
+    collator = TargetCollator(
+        tokenizer, max_length, source, visual, corpus.image_index, pad_to, unknown=unknown, seed=recipe.seed
+    )
     lengths = [len(ids) for ids in token_ids(corpus.rows["translation"], tokenizer, max_length)]
     gallery = visual_vectors(model, corpus.validation)
     with _quick_backward(model):

@@ -34,6 +34,8 @@ def dasd_peft_type() -> PeftType:
         member = str.__new__(PeftType, name)
         member._name_ = name
         member._value_ = name
+        # from Python 3.12 on `PeftType.DASD` is a class attribute; the two tables serve iteration and `PeftType("DASD")`
+        setattr(PeftType, name, member)
         PeftType._member_names_.append(name)
         PeftType._member_map_[name] = member
         PeftType._value2member_map_[name] = member

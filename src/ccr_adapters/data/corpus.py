@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
 
 from ccr_adapters.data.retrieval_set import Column, RetrievalSet
-from ccr_adapters.errors import DataError
+from ccr_adapters.errors import DataError, ImageError
+
+SPLITS = ("train", "validation", "test")
+KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 COLUMNS = {
     "image": "image",
@@ -45,6 +49,22 @@ class Corpus:
     visual: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if (self.pictures is None) == (self.visual is None):
+            raise DataError("A corpus has either pictures or precomputed visual vectors.")
+        gallery = len(self.visual) if self.visual is not None else len(self.pictures or ())
+        if gallery != len(self.image_ids):
+            raise DataError(f"{len(self.image_ids)} image ids for {gallery} pictures.")
+        missing = sorted({"caption", "translation"} - set(self.rows.column_names))
+        if missing:
+            raise DataError(f"The rows lack {', '.join(missing)}; they have {', '.join(self.rows.column_names)}.")
+        index = self.image_index
+        if len(index) != len(self.rows):
+            raise DataError(f"{len(self.rows)} rows, and an `image_index` of {len(index)}.")
+        if len(index) and (index.min() < 0 or index.max() >= gallery):
+            raise DataError(f"`image_index` points outside the {gallery} pictures.")
+        check_pairs(self.rows)
+
     @classmethod
     def from_dataset(cls, data: DatasetDict, language: str, *, facts: dict[str, Any] | None = None) -> Corpus:
         """From splits `train`, `validation` and `test` with the canonical columns.
@@ -55,7 +75,7 @@ class Corpus:
         Raises:
             DataError: If a split or a column is missing, or a caption is empty.
         """
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             if split not in data:
                 raise DataError(f"The data has no split '{split}'; it has {', '.join(data)}.")
         train = data["train"]
@@ -66,7 +86,6 @@ class Corpus:
                 "`columns:` in the recipe."
             )
         texts = train.select_columns(["caption", "translation"])
-        check_pairs(texts)
         position: dict[str, int] = {}
         index = np.empty(len(train), dtype=np.int64)
         first: list[int] = []
@@ -114,6 +133,7 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
 
     Raises:
         DataError: If there is no such data, or an argument is unknown.
+        ImageError: If a picture is missing.
     """
     spec = dict(spec)
     if spec.get("name") == "tiny_world":
@@ -142,38 +162,58 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
     wrong = sorted(set(columns) - set(COLUMNS))
     if wrong:
         raise DataError(f"`columns` maps {', '.join(wrong)}; it can map {', '.join(COLUMNS)}.")
-    data = _load_folder(Path(path))
-    for own, theirs in columns.items():
-        data = DatasetDict(
-            {k: v.rename_column(theirs, own) if theirs in v.column_names else v for k, v in data.items()}
-        )
+    data = _load_folder(Path(path), columns)
     return Corpus.from_dataset(data, language, facts={"data": str(Path(path).name), **spec})
 
 
-def _load_folder(path: Path) -> DatasetDict:
+def _load_folder(path: Path, columns: dict[str, str]) -> DatasetDict:
     if not path.is_dir():
         raise DataError(f"There is no folder '{path}' with training data.")
     if (path / "dataset_dict.json").is_file():
-        return load_from_disk(str(path))
-    files: dict[str, str] = {}
-    kinds = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-    for split in ("train", "validation", "test"):
-        found = [file for suffix in kinds for file in path.glob(f"{split}*{suffix}")]
-        if not found:
-            raise DataError(f"'{path}' has no file for the split '{split}' ({', '.join(kinds)}).")
-        files[split] = str(found[0])
-    kind = kinds[Path(files["train"]).suffix]
-    from datasets import Image
+        data = load_from_disk(str(path))
+    else:
+        # one by one: the splits have different columns, and may be files of different kinds
+        data = DatasetDict({split: _load_split(path, split) for split in SPLITS})
+    there = {name for rows in data.values() for name in rows.column_names}
+    for own, theirs in columns.items():
+        if theirs not in there:
+            raise DataError(
+                f"`columns` maps {own} to '{theirs}', which no split has; there are {', '.join(sorted(there))}."
+            )
+    return DatasetDict({split: _with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()})
 
-    data = load_dataset(kind, data_files=files)
 
-    # paths of pictures are relative to the folder
-    def absolute(row: dict[str, Any]) -> dict[str, Any]:
-        image = row.get("image")
-        if isinstance(image, str) and not Path(image).is_absolute():
-            row["image"] = str(path / image)
-        return row
+def _load_split(path: Path, split: str) -> Dataset:
+    """All files of a split, of the first kind that there is: a large one comes in parts."""
+    for suffix, kind in KINDS.items():
+        files = sorted(str(file) for file in path.glob(f"{split}*{suffix}"))
+        if files:
+            try:
+                return load_dataset(kind, data_files=files, split="train")
+            except (DatasetsError, OSError, ValueError) as error:
+                cause = error.__cause__ or error
+                raise DataError(f"The split '{split}' cannot be read ({', '.join(files)}): {cause}") from error
+    raise DataError(f"'{path}' has no file for the split '{split}' ({', '.join(KINDS)}).")
 
-    return DatasetDict(
-        {k: v.map(absolute).cast_column("image", Image()) if "image" in v.column_names else v for k, v in data.items()}
-    )
+
+def _renamed(rows: Dataset, columns: dict[str, str]) -> Dataset:
+    names = {theirs: own for own, theirs in columns.items() if theirs in rows.column_names and theirs != own}
+    hidden = [own for own in names.values() if own in rows.column_names and own not in names]
+    return rows.remove_columns(hidden).rename_columns(names)
+
+
+def _with_pictures(path: Path, split: str, rows: Dataset) -> Dataset:
+    """Turn paths, which are relative to the folder, into pictures that are read when they are needed.
+
+    Raises:
+        ImageError: If a file is missing.
+    """
+    if "image" not in rows.column_names or rows.features["image"] not in (Value("string"), Value("large_string")):
+        return rows
+    files = []
+    for index, name in enumerate(rows["image"]):
+        file = path / str(name)
+        if name is None or not file.is_file():
+            raise ImageError(f"Split '{split}', row {index}: the picture '{name}' is missing in '{path}'.")
+        files.append(str(file))
+    return rows.remove_columns("image").add_column("image", files).cast_column("image", Image())

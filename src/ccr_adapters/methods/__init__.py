@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ccr_adapters.methods.base import Method, Terms
-from ccr_adapters.methods.dasd import DASD, STAGES
+from ccr_adapters.methods.dasd import DASD, NO_TERM, STAGES
 from ccr_adapters.methods.english import EnglishFineTune
 
-__all__ = ["DASD", "STAGES", "EnglishFineTune", "Method", "Terms"]
+__all__ = ["DASD", "NO_TERM", "STAGES", "EnglishFineTune", "Method", "Terms"]

@@ -23,6 +23,11 @@ from ccr_adapters.objectives import (
 )
 from ccr_adapters.objectives.precision import full_precision
 
+NO_TERM = (
+    "No term is left to minimise: all weights are 0, or only those over disentangled features are not, which a static "
+    "adapter does not have."
+)
+
 STAGES: dict[str, Terms] = {
     # weights as published (Cai et al. 2025, section 'Training'; methods.md)
     "cla": Terms(alignment=1.0, consistency=0.1, adversarial=0.001, guide="source"),
@@ -48,10 +53,7 @@ class DASD(Method):
     def __init__(self, model: CCRModel, language: str, terms: Terms, visual_bank: Tensor | None = None) -> None:
         super().__init__(model, language)
         if not terms.computed(dynamic=model.disentangles(language)):
-            raise ConfigError(
-                "No term is left to minimise: all weights are 0, or only those over disentangled features are not, which a "
-                "static adapter does not have."
-            )
+            raise ConfigError(NO_TERM)
         if (terms.bank or terms.relational) and visual_bank is None:
             raise ConfigError("The terms `bank` and `relational` need the vectors of all pictures: pass `visual_bank`.")
         self.terms = terms

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -85,7 +85,7 @@ def read_adapter_config(folder: Path) -> PeftConfig:
     peft_type = values.get("peft_type")
     if not isinstance(peft_type, str) or peft_type not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise AdapterError(f"'{path}' is for the method {peft_type!r}, which peft does not know here.")
-    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type]
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
     known = {field.name for field in fields(config_class)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import PeftConfig, inject_adapter_in_model
+from peft import PeftConfig, PeftType, inject_adapter_in_model
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
@@ -229,7 +230,7 @@ class CCRModel(PreTrainedModel):
     def _forget(self, code: str, adapter: PeftConfig) -> None:
         """Remove an adapter, or what a failed injection left of it."""
         getattr(self.base, "peft_config", {}).pop(code, None)
-        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[adapter.peft_type])
+        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(adapter.peft_type)])
 
     def delete_language(self, code: str) -> None:
         """Remove a language and its weights."""
@@ -330,8 +331,9 @@ class CCRModel(PreTrainedModel):
             for name, module in self.base.named_modules():
                 inside = [wrapper for wrapper in wrappers if name.startswith(f"{wrapper}.")]
                 of_base = all(name.startswith(f"{wrapper}.base_layer") for wrapper in inside)
-                if isinstance(module, nn.Dropout) and of_base:
-                    module.eval()
+                # attention asks its own flag for dropout; a block's flag only allows it to be recomputed
+                if of_base and not isinstance(module, (BaseTunerLayer, GradientCheckpointingLayer)):
+                    module.training = False
         return self
 
     # ------------------------------------------------------------------------------------------------- features
@@ -398,6 +400,13 @@ class CCRModel(PreTrainedModel):
         tower = self._tower()
         codes = [language] * len(input_ids) if isinstance(language, str) else list(language)
         names = sorted(set(codes))
+        for name in names:
+            if name != BASE:
+                self.known_language(name)
+        if len(codes) != len(input_ids):
+            raise LanguageError(f"{len(codes)} languages for {len(input_ids)} captions; pass one, or one a caption.")
+        if len(names) > 1 and not self.mixes_languages():
+            raise LanguageError(f"These adapters take one language a pass, not {', '.join(names)}. Split the batch.")
         if len(names) == 1:
             states = self.embed_tokens(input_ids, names[0])
         else:
@@ -412,7 +421,7 @@ class CCRModel(PreTrainedModel):
             # what stands behind the end token is padding
             attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
         condition = Condition(input_ids, attention_mask, codes, pooled_at)
-        others = names[0] if len(names) == 1 else None
+        others = names[0] if len(names) == 1 and names[0] != BASE else None
         # a causal encoder's end token sees nothing behind it, so padding needs no mask there, and attention runs faster
         mask = None if tower.family == "eos" else attention_mask
         with self._others(others):
@@ -442,11 +451,15 @@ class CCRModel(PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         pooled_at: Tensor | None = None,
-        language: str | Sequence[str] | None = "active",
+        language: str | Sequence[str | None] | None = "active",
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Text features as transformers gives them: not normalised, in `pooler_output`. (B, d)"""
-        code = self.resolve_language(language) if language is None or isinstance(language, str) else list(language)
+        code: str | list[str] | None
+        if language is None or isinstance(language, str):
+            code = self.resolve_language(language)
+        else:
+            code = [self.resolve_language(each) or BASE for each in language]
         if code is None:
             inputs = {"input_ids": input_ids, **kwargs}
             if attention_mask is not None:

@@ -63,9 +63,7 @@ class Vocabulary(nn.Module):
             slots = torch.full((config.size,), -1, dtype=torch.long)
             slots[ids] = torch.arange(len(ids))
             self.register_buffer("slots", slots, persistent=False)
-            start = (
-                self.table.weight.detach()[ids] if source is not None else torch.randn(len(ids), config.width) * 0.02
-            )
+            start = source[ids] if source is not None else torch.randn(len(ids), config.width) * 0.02
             self.rows = nn.Parameter(start.clone())  # (k, e)
         if _projects(config, width):
             self.projection: nn.Linear | None = nn.Linear(config.width, width)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from torch import Tensor
 from ccr_adapters.errors import CaptionError, ConfigError
 
 logger = logging.getLogger(__name__)
-_warned_of_truncation: set[int] = set()
+# by object, not by its id, which the next tokenizer may get again
+_warned_of_truncation: WeakSet[Any] = WeakSet()
 
 
 @dataclass
@@ -71,8 +73,8 @@ def token_ids(captions: Sequence[str], tokenizer: Any, max_length: int) -> list[
             cut += 1
             ids = [*ids[: max_length - 1], end]
         rows.append(ids)
-    if cut and id(tokenizer) not in _warned_of_truncation:
-        _warned_of_truncation.add(id(tokenizer))
+    if cut and tokenizer not in _warned_of_truncation:
+        _warned_of_truncation.add(tokenizer)
         logger.warning(
             "%d of %d captions are longer than the %d tokens that the encoder takes; the rest is cut off. "
             "This is said once.",

@@ -22,6 +22,8 @@ class TargetCollator:
         visual: Vectors of the pictures. (M, d)
         image_index: Which picture each row shows. (N,)
         pad_to: Fixed length, for bases that want one; they read the padding too, and pool at the last position.
+        unknown: Unknown words to sprinkle over the captions, as a share of their words; see `sprinkled`.
+        seed: Seed of the sprinkling; with it a row always looks the same, however training was interrupted or shared.
     """
 
     def __init__(
@@ -32,9 +34,14 @@ class TargetCollator:
         visual: np.ndarray,
         image_index: np.ndarray,
         pad_to: int | None = None,
+        *,
+        unknown: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.unknown = unknown
+        self.seed = seed
         self.source = source
         self.visual = visual
         self.image_index = image_index
@@ -44,6 +51,11 @@ class TargetCollator:
         """Rows with `row` (index into the data) and `translation` to a batch."""
         rows = np.asarray([example["row"] for example in examples])
         ids = token_ids([example["translation"] for example in examples], self.tokenizer, self.max_length)
+        if self.unknown:
+            ids = [
+                sprinkled(own, self.unknown, self.tokenizer.unk_token_id, self.max_length, (self.seed, int(row)))
+                for own, row in zip(ids, rows, strict=True)
+            ]
         batch = pad_ids(ids, pad_token_id(self.tokenizer), self.pad_to)
         if self.pad_to is not None:
             batch.attention_mask.fill_(1)
@@ -57,6 +69,32 @@ class TargetCollator:
             "visual_vectors": torch.from_numpy(np.array(self.visual[pictures], dtype=np.float32)),
             "image_index": torch.from_numpy(pictures.astype(np.int64)),
         }
+
+
+def sprinkled(
+    ids: Sequence[int], share: float, unknown_id: int, max_length: int, seed: tuple[int, int]
+) -> list[int]:
+    """Put runs of unknown words between the words of a caption.
+
+    A translator says everything in one way; people use words that it never does. An encoder that has met unknown words
+    in training reads past them.
+
+    Args:
+        ids: Ids of a caption, with its first and last special token.
+        share: Unknown words to expect for each word; it varies from caption to caption, between none and twice that.
+        unknown_id: Id of the unknown word.
+        max_length: Longest caption; the end token is kept.
+        seed: Decides everything.
+    """
+    generator = np.random.default_rng(seed)
+    chance = generator.uniform(0, share)
+    found: list[int] = []
+    for token in ids:
+        # runs of two on average, in front of any token but the first
+        if found and generator.random() < chance:
+            found += [unknown_id] * int(generator.integers(1, 4))
+        found.append(token)
+    return found if len(found) <= max_length else [*found[: max_length - 1], ids[-1]]
 
 
 class SourceCollator:
@@ -85,6 +123,8 @@ class SourceCollator:
         """Rows with `row` and `caption` to a batch."""
         chosen = self.image_index[np.asarray([example["row"] for example in examples])]
         batch = self.processor.pad(self.processor.token_ids([example["caption"] for example in examples]))
+        if self.processor.pad_to_max_length:
+            batch.attention_mask.fill_(1)  # such a base reads the padding too
         if self.processor.pad_to_max_length:
             # such a base reads the padding too
             batch.attention_mask.fill_(1)

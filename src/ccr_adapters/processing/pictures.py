@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ccr_adapters.errors import ImageError
 
+# what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
+UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
+
 Picture: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor]  # noqa: UP007 - evaluated on Python 3.10
 
 
@@ -40,7 +43,7 @@ def check_pictures(pictures: Sequence[Any]) -> None:
                     image.load()
             except FileNotFoundError as error:
                 raise ImageError(f"Picture {row} is missing: '{picture}'. Check the path.") from error
-            except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            except UNREADABLE as error:
                 raise ImageError(
                     f"Picture {row} cannot be read: '{picture}' ({error}). Replace the file or leave it out; nothing was encoded."
                 ) from error
@@ -56,10 +59,19 @@ def check_pictures(pictures: Sequence[Any]) -> None:
 
 
 def load_picture(picture: Any) -> Any:
-    """Open a path as RGB, convert PIL to RGB, pass arrays and tensors."""
+    """Open a path as RGB, convert PIL to RGB, pass arrays and tensors.
+
+    Raises:
+        ImageError: If a picture that was opened but not read turns out to be broken.
+    """
     if isinstance(picture, (str, Path)):
         with Image.open(picture) as image:
             return image.convert("RGB")
     if isinstance(picture, Image.Image):
+        try:
+            picture.load()
+        except UNREADABLE as error:
+            name = getattr(picture, "filename", "") or "a picture in memory"
+            raise ImageError(f"'{name}' cannot be read ({error}). Replace it or leave it out.") from error
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     return picture

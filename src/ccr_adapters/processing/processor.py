@@ -157,6 +157,8 @@ class CCRProcessor:
             language: Only this one.
         """
         folder = Path(save_directory)
+        if language:
+            self._entry(language)  # refuses one that is not there
         chosen = {language: self.languages[language]} if language else self.languages
         written: list[str] = []
         for code, (tokenizer, _length) in chosen.items():

@@ -29,7 +29,8 @@ def train_tokenizer(
     Args:
         captions: Training captions of the language.
         size: Most tokens that it may have; few captions give fewer.
-        kind: `"unigram"` or `"bpe"`.
+        kind: `"unigram"`, `"bpe"`, or `"word"` for captions from a small closed vocabulary: a word (a character, in
+            Chinese) that is not among them is unknown as a whole.
         max_length: Longest caption, written into the tokenizer.
         lowercase: Fold case, as most caption encoders do.
 
@@ -57,12 +58,20 @@ def train_tokenizer(
         trainer = trainers.BpeTrainer(
             vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
+    elif kind == "word":
+        tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+        trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     else:
-        raise ConfigError(f"Tokenizer kind {kind!r}; expected 'unigram' or 'bpe'.")
-    steps = [normalizers.NFKC()] + ([normalizers.Lowercase()] if lowercase else [])
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
-    tokenizer.decoder = decoders.Metaspace()
+        raise ConfigError(f"Tokenizer kind {kind!r}; expected 'unigram', 'bpe' or 'word'.")
+    if kind == "word":
+        spaced = normalizers.BertNormalizer(handle_chinese_chars=True, strip_accents=False, lowercase=lowercase)
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), spaced])
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        steps = [normalizers.NFKC()] + ([normalizers.Lowercase()] if lowercase else [])
+        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+        tokenizer.decoder = decoders.Metaspace()
     tokenizer.train_from_iterator(texts, trainer)
     ids = {token: tokenizer.token_to_id(token) for token in (BOS, EOS)}
     tokenizer.post_processor = processors.TemplateProcessing(

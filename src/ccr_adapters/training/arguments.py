@@ -37,3 +37,13 @@ class CCRTrainingArguments(TrainingArguments):
     # the only large buffer is the bank of cached vectors, the same in every process
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Send buffers at every step."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("vocabulary_learning_rate", "auxiliary_learning_rate"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and value >= 0):
+                raise ValueError(f"`{name}` is {value!r}; expected a number, 0 or more.")
+        if self.bucket_chunk < 1:
+            raise ValueError(f"`bucket_chunk` is {self.bucket_chunk!r}; expected 1 or more batches.")

@@ -33,7 +33,7 @@ def fingerprint(parts: Iterable[Any]) -> str:
 def _content(picture: Any) -> Any:
     """What tells a picture from others: its values, or its file as it stands now."""
     if isinstance(picture, (str, Path)):
-        found = os.stat(picture)
+        found = Path(picture).stat()
         return [str(picture), found.st_size, found.st_mtime_ns]
     if isinstance(picture, Tensor):
         picture = picture.cpu().numpy()

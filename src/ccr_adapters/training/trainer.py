@@ -44,6 +44,19 @@ class _MarkComplete(TrainerCallback):
         return control
 
 
+class _SetEpoch(TrainerCallback):
+    """Tells the sampler the epoch. Accelerate's own way to it is lost where processes resume inside an epoch."""
+
+    def __init__(self, sampler: LengthBucketSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        self.sampler.set_epoch(int(state.epoch or 0))
+        return control
+
+
 def last_checkpoint(output_dir: str | Path) -> Path | None:
     """The newest whole checkpoint of a folder."""
     found = []
@@ -166,7 +179,9 @@ class CCRTrainer(Trainer):
         rows = (
             args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps * args.world_size
         )
-        return LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk)
+        sampler = LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk)
+        self.add_callback(_SetEpoch(sampler))
+        return sampler
 
     # --------------------------------------------------------------------------------------------------- optimiser
 

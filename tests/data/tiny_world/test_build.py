@@ -76,7 +76,7 @@ def test_test_scenes_are_held_out_and_do_not_depend_on_the_sizes():
     assert not seen["test"] & (seen["train"] | seen["validation"])
     assert not seen["validation"] & seen["train"]
     assert len(seen["test"]) == 300
-    assert sample_scenes(train=5, validation=5, test=100)["test"] == scenes["test"][:100]
+    assert sample_scenes(train=5, validation=4000, test=200)["test"] == scenes["test"][:200]
 
 
 def test_captions_of_a_picture_differ_in_style():

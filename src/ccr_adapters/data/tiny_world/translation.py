@@ -1,4 +1,4 @@
-"""A stand-in for machine translation: one plain style, one word for each concept, and noise at a set rate."""
+"""A stand-in for machine translation: one plain style, words that follow those of the original, and noise."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from functools import cache
 from ccr_adapters.errors import ConfigError
 
 from .grammars import PLAIN, Voice, grammar_for
+from .grammars.base import T
 from .message import Clause, Mention, Message
 from .scenes import BACKGROUNDS, COLOURS, CONVERSE, RELATIONS, SHAPES, TEXTURES
 
 _PUNCTUATION = ".,;?!，。；？！"
 
 
+class _Translator(Voice):
+    """Chooses words as a person does, and always the same sentence pattern."""
+
+    def frame(self, options: Sequence[T]) -> T:
+        """The first pattern."""
+        return options[0]
+
+
 def translate(message: Message, language: str, *, noise: float = 0.0, seed: int | str = 0) -> str:
     """Translate what an English caption says, as a machine translation system would.
 
-    Whatever the style of the English caption, the translation has the same dialect: noun phrases in order, the usual
-    word for each concept. Of its words a share of `noise` goes wrong; see `corrupt`.
+    Whatever the style of the English caption, the translation has the same dialect: noun phrases in order, one sentence
+    pattern. Its words vary as those of the original do: who says 'rhombus' for a diamond is not translated as who says
+    'diamond'. Of its words a share of `noise` goes wrong; see `corrupt`.
 
     Args:
         message: the content of the English caption.
@@ -37,7 +47,7 @@ def translate(message: Message, language: str, *, noise: float = 0.0, seed: int 
     if not 0 <= noise <= 1:
         raise ConfigError(f"noise={noise!r} is not a share of words. Give a number from 0 to 1.")
     grammar = grammar_for(language)
-    words = grammar.words(message, PLAIN, Voice())
+    words = grammar.words(message, PLAIN, _Translator(random.Random(f"{seed}/words")))
     if noise > 0:
         words = corrupt(words, translator_lexicon(language), noise, random.Random(seed))
     return grammar.finish(words)

@@ -1,0 +1,125 @@
+"""The fine-tuning setting: the base is trained first, and goes along with the adapter that was made for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel
+
+from ccr_adapters.cli.train import run_recipe
+from ccr_adapters.errors import AdapterError
+from ccr_adapters.modeling import CCRModel
+
+STAGES = [
+    {"name": "english", "arguments": {"learning_rate": 1e-3, "max_steps": 4}},
+    {"name": "cla", "arguments": {"max_steps": 3}},
+]
+CAPTIONS = ["dog red", "an old house"]
+
+
+@pytest.fixture(scope="module")
+def run(recipes, corpora, tmp_path_factory):
+    """One run, not to be written to."""
+    plan = recipes("clip", tmp_path_factory.mktemp("english") / "run", stages=STAGES)
+    return plan, run_recipe(plan, corpora(pictures=True))
+
+
+@pytest.fixture
+def moved(run, tmp_path):
+    """The output folder, carried to another place; the first one is out of sight."""
+    shutil.copytree(run[0].output_dir, tmp_path / "elsewhere")
+    return tmp_path / "elsewhere"
+
+
+def test_the_base_learned_and_its_own_folder_is_untouched(run, corpora):
+    plan, outcome = run
+    first, tuned = AutoModel.from_pretrained(plan.base), AutoModel.from_pretrained(outcome.adapter.parent / "base")
+    assert not torch.equal(first.text_projection.weight, tuned.text_projection.weight)
+    assert not torch.equal(first.visual_projection.weight, tuned.visual_projection.weight)
+    bare = CCRModel.from_base(outcome.adapter.parent / "base")
+    assert torch.equal(bare.encode_text(CAPTIONS, None), outcome.model.encode_text(CAPTIONS, None))
+    pictures = corpora(pictures=True).pictures
+    assert torch.equal(bare.encode_image(pictures), outcome.model.encode_image(pictures))
+
+
+def test_targets_and_metrics_are_those_of_the_trained_base(run, corpora):
+    _, outcome = run
+    targets = [torch.from_numpy(np.load(path)) for path in (outcome.adapter.parent / "targets").glob("*.npy")]
+    with torch.inference_mode():
+        model, corpus = outcome.model, corpora(pictures=True)
+        expected = model.encode_text(list(corpus.rows["caption"]), None)
+    (source,) = [array for array in targets if len(array) == 20]
+    torch.testing.assert_close(torch.nn.functional.normalize(source, dim=-1), expected, rtol=0, atol=1e-5)
+    assert set(outcome.metrics) == {"test/en", "test/de before", "test/de"}
+
+
+def test_the_adapter_names_its_base_by_a_relative_path(run):
+    _, outcome = run
+    for name in ("config.json", "adapter_config.json"):
+        found = json.loads((outcome.adapter / name).read_text(encoding="utf-8"))
+        assert found["base_model_name_or_path"] == "../base"
+    assert str(outcome.adapter.parent) not in (outcome.adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_base_and_adapter_may_move_together(run, moved, monkeypatch, tmp_path):
+    _, outcome = run
+    monkeypatch.chdir(tmp_path)
+    for folder in (moved / "adapter", "elsewhere/adapter"):
+        loaded = CCRModel.from_pretrained(folder)
+        for language in ("de", None):
+            assert torch.equal(loaded.encode_text(CAPTIONS, language), outcome.model.encode_text(CAPTIONS, language))
+
+
+def test_without_its_base_the_adapter_says_so(run, moved):
+    shutil.rmtree(moved / "base")
+    with pytest.raises(AdapterError, match=r"'\.\./base' is not here.*base="):
+        CCRModel.from_pretrained(moved / "adapter")
+
+
+def test_the_base_as_it_was_before_is_refused(run, moved):
+    with pytest.raises(AdapterError, match="other weights"):
+        CCRModel.from_pretrained(moved / "adapter", base=run[0].base)
+
+
+def test_saved_once_more_it_still_finds_its_base(run, moved):
+    _, outcome = run
+    loaded = CCRModel.from_pretrained(moved / "adapter")
+    loaded.save_pretrained(moved / "copy")
+    again = CCRModel.from_pretrained(moved / "copy")
+    assert torch.equal(again.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))
+
+
+KILLED = {
+    "while the base is trained": ["english/stage.json", "english/stage.safetensors", "english/checkpoint-4", "base"],
+    "before the base is saved": ["base"],
+    "while the base is saved": ["base", ".base"],
+    "before the language": [],
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_killed_and_started_again_it_ends_the_same(moment, run, moved, corpora, recipes):
+    _, outcome = run
+    if moment == "while the base is saved":  # a folder without weights, under the name that it has while it is written
+        shutil.copytree(moved / "base", moved / ".base")
+        (moved / ".base" / "model.safetensors").unlink()
+    for name in [*KILLED[moment], "cla", "adapter", "targets"]:
+        path = moved / name
+        if name != ".base":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = run_recipe(recipes("clip", moved, stages=STAGES), corpora(pictures=True), evaluate=False)
+    for folder, name in (("base", "model.safetensors"), ("adapter", "adapter_model.safetensors")):
+        left, right = (load_file(place / folder / name) for place in (again.adapter.parent, outcome.adapter.parent))
+        assert [key for key in left if not torch.equal(left[key], right[key])] == []
+    assert not (moved / ".base").exists()
+
+
+def test_a_text_encoder_alone_with_visual_vectors(recipe, corpus):
+    outcome = run_recipe(recipe(stages=STAGES), corpus, evaluate=False)
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    assert torch.equal(loaded.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))

@@ -1,0 +1,222 @@
+"""Recipes are read strictly: whatever is wrong with one is said before any work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ccr_adapters.cli.recipe import Stage, VocabularyRecipe, load_recipe, recipe_from_dict
+from ccr_adapters.cli.train import check_recipe, peft_config, stage_arguments, stage_terms
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.methods import STAGES, Terms
+
+CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*.yaml"))
+PLAIN = {
+    "base": "tiny_clip",
+    "language": "de",
+    "data": {"name": "tiny_world"},
+    "output_dir": "runs/x",
+    "stages": [{"name": "cla"}],
+}
+
+
+def recipe(**changes):
+    return recipe_from_dict({**PLAIN, **changes})
+
+
+def written(folder, values):
+    path = folder / "recipe.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_examples_are_recipes_that_can_work(path):
+    check_recipe(load_recipe(path))
+
+
+def test_defaults():
+    found = recipe()
+    assert found.stages == [Stage("cla")]
+    assert found.adapter == {"peft_type": "DASD"}
+    assert (found.vocabulary, found.arguments, found.seed, found.save_dtype) == (None, {}, 0, "float32")
+    assert recipe(vocabulary={}).vocabulary == VocabularyRecipe()
+    assert recipe_from_dict(PLAIN) == recipe_from_dict(PLAIN)
+    assert PLAIN["stages"] == [{"name": "cla"}]  # what was given is not changed
+
+
+def test_a_key_without_a_value_is_a_key_left_out(tmp_path):
+    text = yaml.safe_dump(PLAIN) + "arguments:\nvocabulary:\nseed:\nadapter:\n"
+    assert load_recipe(written(tmp_path, text)) == recipe()
+    stages = [{"name": "cla", "terms": None, "arguments": None, "patience": None}]
+    assert recipe(stages=stages) == recipe()
+    with pytest.raises(ConfigError, match="base"):
+        recipe(base=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, r"unknown key epochs\. Known: adapter, arguments, base"),
+        ({"lr": 1, "bs": 2}, "unknown keys bs, lr"),
+        ({"vocabulary": {"sise": 3}}, r"vocabulary: unknown key sise\. Known: kind"),
+        ({"stages": [{"name": "cla"}, {"name": "cma", "term": {}}]}, r"stage 2: unknown key term\. Known: arguments"),
+        ({"stages": [{"terms": {}}]}, "stage 1.*name"),
+        ({"stages": ["cla"]}, "stage 1.*keys and values, got str"),
+        ({"stages": []}, "at least one stage"),
+        ({"stages": {"cla": {}}}, "at least one stage"),
+        ({"stages": [{"name": "cla"}, {"name": "cla"}]}, "same name"),
+        ({"stages": [{"name": "cla"}, {"name": "english"}]}, "comes first"),
+        ({"stages": [{"name": "english"}]}, "english.*another stage"),
+        ({"stages": [{"name": "english", "terms": {"cosine": 1}}, {"name": "cla"}]}, "english.*no `terms`"),
+        ({"save_dtype": "int8"}, "int8.*'float32', 'float16' or"),
+        ({"vocabulary": "mbert"}, "vocabulary.*got str"),
+        ({"vocabulary": {"start": "alligned"}}, "start.*alligned.*'aligned' or 'random'"),
+        ({"vocabulary": {"kind": "wordpiece"}}, "kind.*wordpiece.*'unigram' or 'bpe'"),
+        ({"vocabulary": {"train": "some"}}, "train.*some.*'all', 'touched' or 'none'"),
+        ({"vocabulary": {"train": "none"}}, "source"),
+        ({"vocabulary": {"source": "mbert"}}, "source.*tokenizer"),
+        ({"pooling": "max"}, "pooling.*max.*'mean' or 'first'"),
+        ({"data": "tiny_world"}, "data.*str"),
+        ({"adapter": "DASD"}, "adapter.*str"),
+        ({"arguments": [1]}, "arguments.*list"),
+        ({"stages": [{"name": "cla", "terms": 3}]}, "stage 1.*terms.*int"),
+        ({"seed": "one"}, "seed.*'one'"),
+        ({"seed": True}, "seed.*True"),
+        ({"max_length": 12.5}, "max_length.*12.5"),
+        ({"stages": [{"name": "cla", "patience": "2"}]}, "patience.*'2'"),
+        ({"stages": [{"name": "cla", "patience": 0}]}, "patience.*0"),
+        ({"language": False}, "language.*False"),  # what YAML makes of `no`, Norwegian
+        ({"stages": [{"name": 1}]}, "name.*1"),
+    ],
+)
+def test_what_is_wrong_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(**changes)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "  ", ".", "adapter", "vocabulary", "targets", "base", "c:\\x"])
+def test_a_stage_whose_folder_would_be_anothers(name):
+    with pytest.raises(ConfigError, match="name"):
+        recipe(stages=[{"name": name, "terms": {"cosine": 1}}])
+
+
+@pytest.mark.parametrize("key", ["base", "language", "data", "output_dir"])
+def test_what_a_recipe_must_have(key):
+    with pytest.raises(ConfigError, match=key):
+        recipe_from_dict({name: value for name, value in PLAIN.items() if name != key})
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path):
+    """YAML 1.1 reads `2e-4` as a text, because it has no dot."""
+    text = yaml.safe_dump(PLAIN) + "arguments: {vocabulary_learning_rate: 2e-4, learning_rate: 1E-3, run_name: 3e}\n"
+    found = load_recipe(written(tmp_path, text), ["arguments.weight_decay=5e-2"])
+    assert found.arguments == {
+        "vocabulary_learning_rate": 2e-4,
+        "learning_rate": 1e-3,
+        "weight_decay": 5e-2,
+        "run_name": "3e",
+    }
+
+
+def test_overrides(tmp_path):
+    path = written(tmp_path, {**PLAIN, "vocabulary": {"size": 10}})
+    found = load_recipe(
+        path,
+        ["seed=3", "data.noise=0.2", "arguments.max_steps=5", "vocabulary.size=77", "language='no'", "adapter={r: 4}"],
+    )
+    assert (found.seed, found.vocabulary.size, found.arguments, found.adapter) == (3, 77, {"max_steps": 5}, {"r": 4})
+    assert (found.data, found.language) == ({"name": "tiny_world", "noise": 0.2}, "no")
+    assert load_recipe(path, ["output_dir=runs/a=b"]).output_dir == "runs/a=b"
+    assert load_recipe(path, ["vocabulary="]).vocabulary is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "'seed' is no override"),
+        ("sead=1", "unknown key sead"),
+        ("base.x=1", "base.x=1.*`base`"),
+        ("stages.0.name=cma", "`stages`"),
+        ("data={", "data={"),
+        ("=1", "=1"),
+    ],
+)
+def test_a_wrong_override(override, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(written(tmp_path, PLAIN), [override])
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    with pytest.raises(ConfigError, match=r"no recipe '.*none.yaml'.*examples/configs"):
+        load_recipe(tmp_path / "none.yaml")
+    for text in ("", "- a\n- b\n", "just words"):
+        with pytest.raises(ConfigError, match=r"recipe\.yaml' is empty or no mapping"):
+            load_recipe(written(tmp_path, text))
+    with pytest.raises(ConfigError, match=r"(?s)recipe\.yaml' is no valid YAML.*line 1"):
+        load_recipe(written(tmp_path, "base: [a\nlanguage: b"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00base")
+    with pytest.raises(ConfigError, match="binary.yaml"):
+        load_recipe(tmp_path / "binary.yaml")
+    with pytest.raises(ConfigError, match="python/object"):  # YAML can name code to run; ours cannot
+        load_recipe(written(tmp_path, "base: !!python/object/apply:os.getcwd []"))
+
+
+def test_arguments_of_a_stage_lie_over_those_of_the_recipe():
+    arguments = {"learning_rate": 1e-3, "num_train_epochs": 7, "use_cpu": True}
+    stage = Stage("cla", arguments={"learning_rate": 5e-4})
+    found = stage_arguments(recipe(arguments=arguments, seed=5), stage)
+    assert (found.learning_rate, found.num_train_epochs, found.seed) == (5e-4, 7, 5)
+    assert Path(found.output_dir) == Path("runs/x/cla")
+    assert (found.per_device_train_batch_size, found.adam_beta2, found.weight_decay) == (128, 0.98, 0.2)
+    assert stage_arguments(recipe(), Stage("cla", arguments={"output_dir": "/elsewhere"})).output_dir == str(
+        Path("runs/x/cla")
+    )
+
+
+def test_terms_of_a_stage_lie_over_the_published_ones():
+    assert stage_terms(Stage("cma")) == STAGES["cma"]
+    assert stage_terms(Stage("cma", terms={"alignment": 0.5})).contrastive == 1.0
+    assert stage_terms(Stage("own", terms={"bank": 1})) == Terms(bank=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": [{"name": "mine"}]}, "Stage 'mine' has no published terms.*cla, cma"),
+        ({"stages": [{"name": "cla", "terms": {"mse": 1}}]}, "No such term: mse"),
+        ({"arguments": {"learning_rat": 1}}, "stage 'cla'.*learning_rat"),
+        ({"stages": [{"name": "cla", "arguments": {"eval_strategy": "often"}}]}, "stage 'cla'.*often"),
+        ({"arguments": {"load_best_model_at_end": True}}, "stage 'cla'.*load_best_model_at_end"),
+        ({"stages": [{"name": "cla", "patience": 3}]}, "patience.*eval_strategy"),
+        ({"arguments": {"vocabulary_learning_rate": "fast"}}, "vocabulary_learning_rate.*fast"),
+        ({"adapter": {"peft_type": "MAGIC"}}, "'MAGIC'; peft knows .*LORA"),
+        ({"adapter": {"peft_type": "DASD", "rank": 3}}, "adapter.*rank"),
+        ({"adapter": {"mode": "quick"}}, "adapter.*quick"),
+        ({"adapter": {"r": 0}}, "adapter.*`r` is 0"),
+        (
+            {"adapter": {"mode": "static"}, "stages": [{"name": "x", "terms": {"consistency": 1}}]},
+            "'x'.*No term is left",
+        ),
+        (
+            {"stages": [{"name": "cla", "terms": {"alignment": 0, "consistency": 0, "adversarial": 0}}]},
+            "No term is left",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_by_a_check(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_recipe(recipe(**changes))
+
+
+def test_the_adapter():
+    config = peft_config({"peft_type": "dasd", "r": 5})
+    assert isinstance(config, DASDConfig)
+    assert config.r == 5
+    assert peft_config({}).mode == "dynamic"
+    assert peft_config({"peft_type": "LORA", "r": 2}).r == 2

@@ -1,0 +1,198 @@
+"""A recipe is run: what lies in its folder afterwards, and how it goes on after it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ccr_adapters.cli.train import check_recipe, evaluate_model, run_recipe, visual_vectors
+from ccr_adapters.errors import ConfigError, TrainingError
+from ccr_adapters.modeling import CCRModel
+
+CAPTIONS = ["Hund rot", "Katze", "altes blaues Haus"]
+
+
+def weights(folder):
+    """All tensors of an adapter folder."""
+    return {**load_file(folder / "adapter_model.safetensors")}
+
+
+def assert_same(one, other):
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+
+
+def test_a_run_leaves_an_adapter_that_loads_with_the_same_numbers(recipe, corpus):
+    plan = recipe()
+    outcome = run_recipe(plan, corpus)
+    output = outcome.adapter.parent
+    assert set(outcome.metrics) == {"test/en", "test/de before", "test/de"}
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    assert loaded.languages == ["de"]
+    assert torch.equal(loaded.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))
+    again = evaluate_model(loaded, corpus.test["test"], "de")
+    assert again.sum_r == outcome.metrics["test/de"].sum_r
+    saved = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    assert saved["test/de"]["sumR"] == pytest.approx(again.sum_r)
+    summary = json.loads((output / "training_summary.json").read_text(encoding="utf-8"))
+    assert {name: stage["steps"] for name, stage in summary["stages"].items()} == {"cla": 5, "cma": 5}
+    assert summary["pairs"] == 20
+    assert summary["trained_parameters"] == sum(tensor.numel() for tensor in weights(outcome.adapter).values())
+    assert "toy" in (outcome.adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_training_learns(recipe, corpus):
+    stages = [{"name": "cla", "terms": {"cosine": 1.0, "alignment": 0.0}}]
+    vocabulary = {"size": 60, "kind": "bpe", "start": "random"}
+    arguments = {**recipe().arguments, "max_steps": 60, "learning_rate": 0.01, "save_strategy": "no"}
+    outcome = run_recipe(recipe(stages=stages, vocabulary=vocabulary, arguments=arguments), corpus, evaluate=False)
+    assert outcome.metrics == {}
+    english = outcome.model.encode_text(corpus.validation.captions["en"], None)
+    german = outcome.model.encode_text(corpus.validation.captions["de"], "de")
+    assert (english * german).sum(-1).mean() > 0.9
+
+
+def test_the_same_recipe_gives_the_same_model(recipe, corpus):
+    stages = [{"name": "cla", "arguments": {"max_steps": 3}}]
+
+    def run(output, seed):
+        return run_recipe(recipe(output, stages=stages, seed=seed), corpus, evaluate=False).adapter
+
+    first, again, other = run("a", 0), run("b", 0), run("c", 1)
+    assert_same(first, again)
+    left, right = weights(first), weights(other)
+    assert any(not torch.equal(left[name], right[name]) for name in left)
+
+
+def test_finished_stages_are_not_repeated(recipe, corpus):
+    plan = recipe()
+    first = run_recipe(plan, corpus)
+    output = first.adapter.parent
+    before = {path: path.stat().st_mtime_ns for path in (output / "cla").rglob("*") if path.is_file()}
+    kept = weights(first.adapter)
+    shutil.rmtree(first.adapter)
+    second = run_recipe(plan, corpus)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in weights(second.adapter).items())
+    assert second.summary["stages"] == first.summary["stages"]
+
+
+def drop(output, *names):
+    for name in names:
+        path = output / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+# What is on disk when a run dies at that moment.
+MOMENTS = {
+    "before the second stage": ["cma", "adapter", "metrics.json", "training_summary.json"],
+    "in the second stage": ["cma/stage.json", "cma/stage.safetensors", "cma/checkpoint-5", "adapter"],
+    "while a checkpoint is written": ["cma/stage.json", "cma/checkpoint-5/complete.json", "adapter"],
+    "after the weights of a stage": ["cma/stage.json", "adapter"],
+    "in the first stage": ["cma", "cla/stage.json", "cla/stage.safetensors", "cla/checkpoint-5", "adapter"],
+    "before the targets": ["cma", "cla", "targets", "adapter"],
+    "before everything but the vocabulary": ["cma", "cla", "targets", "adapter", "recipe.json"],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(recipes, corpora, tmp_path_factory):
+    """A run that nothing disturbed."""
+    plan = recipes("bert", tmp_path_factory.mktemp("whole") / "run", vocabulary={"size": 60, "kind": "bpe"})
+    return plan, run_recipe(plan, corpora(), evaluate=False).adapter
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_started_again_it_ends_the_same(moment, whole, corpus, tmp_path):
+    plan, adapter = whole
+    shutil.copytree(plan.output_dir, tmp_path / "run", dirs_exist_ok=True)
+    drop(tmp_path / "run", *MOMENTS[moment])
+    again = run_recipe(dataclasses.replace(plan, output_dir=str(tmp_path / "run")), corpus, evaluate=False)
+    assert_same(again.adapter, adapter)
+    left = load_file(again.adapter / "vocabulary.safetensors")
+    assert torch.equal(left["table"], load_file(adapter / "vocabulary.safetensors")["table"])
+
+
+def test_a_folder_of_another_recipe_is_refused(recipe, corpus):
+    plan = recipe()
+    outcome = run_recipe(plan, corpus, evaluate=False)
+    before = weights(outcome.adapter)
+    for changes in ({"seed": 2}, {"stages": [{"name": "cla"}]}, {"max_length": 9}):
+        with pytest.raises(ConfigError, match=f"another recipe .different: {next(iter(changes))}.*output_dir"):
+            run_recipe(recipe(**changes), corpus)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(outcome.adapter).items())
+    moved = dataclasses.replace(plan, cache_dir=str(outcome.adapter.parent / "elsewhere"))
+    run_recipe(moved, corpus, evaluate=False)  # where things lie is no part of what is trained
+
+
+def test_a_file_in_the_place_of_the_folder(recipe, corpus, tmp_path):
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is a file"):
+        run_recipe(recipe(), corpus)
+
+
+@pytest.mark.parametrize("first", ["cla", "english"])
+def test_too_few_pairs_for_a_batch_are_refused_before_any_work(first, recipe, corpus, tmp_path):
+    stages = [{"name": first}, {"name": "cma"}]
+    arguments = {**recipe().arguments, "per_device_train_batch_size": 21}
+    with pytest.raises(TrainingError, match=r"20 pairs do not fill one batch of 21.*per_device_train_batch_size"):
+        run_recipe(recipe(stages=stages, arguments=arguments), corpus)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["recipe.json"]
+
+
+def test_visual_vectors_of_another_width_are_refused_before_any_work(recipe, corpus):
+    corpus.visual = np.zeros((10, 33), dtype="float32")
+    with pytest.raises(ConfigError, match=r"width 32.*have 33"):
+        run_recipe(recipe(), corpus)
+
+
+def test_pictures_for_a_text_encoder_alone_are_refused(recipe, corpora):
+    with pytest.raises(ConfigError, match="no image tower"):
+        run_recipe(recipe(), corpora(pictures=True))
+
+
+def test_a_spoiled_target_stops_the_run(recipe, corpus):
+    corpus.visual[3, 1] = np.nan
+    stages = [{"name": "cma", "terms": {"scale": 10.0}}]
+    with pytest.raises(TrainingError, match=r"not finite at step \d .*contrastive nan"):
+        run_recipe(recipe(stages=stages), corpus)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapter": {"mode": "static", "r": 4}},
+        {"adapter": {"peft_type": "LORA", "r": 2}},
+        {"stages": [{"name": "joint", "terms": {"cosine": 1, "relational": 1, "bank": 0.1, "scale": 5.0}}]},
+        {"vocabulary": {"size": 60, "kind": "unigram", "train": "touched"}},
+        {"vocabulary": {"size": 60, "kind": "bpe", "projection": True}},
+        {"save_dtype": "float16"},
+        {"pooling": "first", "max_length": 6},
+    ],
+    ids=str,
+)
+def test_kinds_of_recipes(changes, recipe, corpus):
+    plan = recipe(**changes)
+    check_recipe(plan)
+    outcome = run_recipe(plan, corpus)
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    tolerance = 2e-2 if "save_dtype" in changes else 0
+    found = loaded.encode_text(CAPTIONS, "de")
+    torch.testing.assert_close(found, outcome.model.encode_text(CAPTIONS, "de"), rtol=0, atol=tolerance)
+    bare = CCRModel.from_base(plan.base, pooling=plan.pooling)
+    assert torch.equal(loaded.encode_text(CAPTIONS, None), bare.encode_text(CAPTIONS, None))
+
+
+@pytest.mark.parametrize("base", ["clip", "siglip"])
+def test_a_dual_encoder_is_trained_with_pictures(base, recipe, corpora):
+    outcome = run_recipe(recipe(base=base), corpora(pictures=True))
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    assert torch.equal(loaded.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))
+    assert visual_vectors(loaded, corpora(pictures=True).test["test"]).shape == (10, 24)

@@ -1,0 +1,70 @@
+"""The card of an adapter repository: valid front matter, and no number that no file holds."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from ccr_adapters.modeling.card import count_parameters, results_table
+
+EVIDENCE = {
+    "repository": "org/dasd-clip-de",
+    "datasets": ["multi30k"],
+    "training": {"pairs": 29000, "data": "Multi30K", "noise": "20% of words", "seed": 1, "translator": "a: \"b\""},
+    "metrics": {"test/de": {"dataset": "multi30k", "t2i_r@1": 41.25, "ok": True}, "empty": {"dataset": "x"}},
+    "table": [{"captions": "test/de", "sum of recalls": 321.04}, {"captions": "test/en", "sum of recalls": 400.0}],
+}
+
+
+def card(model, folder, **evidence):
+    model.save_pretrained(folder, evidence=evidence)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    return text, yaml.safe_load(text.split("---")[1])
+
+
+def test_the_front_matter_is_what_the_hub_reads(build, bases, tmp_path):
+    text, data = card(build("clip", "de", "cs"), tmp_path, **EVIDENCE)
+    assert data["base_model"] == str(bases["clip"])
+    assert data["base_model_relation"] == "adapter"
+    assert data["library_name"] == "peft"
+    assert sorted(data["language"]) == ["cs", "de"]
+    assert data["license"] == "apache-2.0"
+    [entry] = data["model-index"]
+    assert entry["results"][0]["metrics"] == [{"type": "recall", "name": "t2i_r@1", "value": 41.25}]
+    assert len(entry["results"]) == 1
+    ModelCard(text).data.to_yaml()
+
+
+def test_the_text_says_what_was_measured(build, tmp_path):
+    model = build("clip", "de")
+    text, _ = card(model, tmp_path, **EVIDENCE)
+    for expected in ("29,000", "20% of words", "| test/de | 321.0 |", "org/dasd-clip-de", 'a: "b"', "r = 4"):
+        assert expected in text
+    trained = sum(p.numel() for name, p in model.named_parameters() if "dasd_" in name)
+    assert f"{trained:,}" in text
+    assert count_parameters(tmp_path / "adapter_model.safetensors") == trained
+    assert "$" not in text
+
+
+def test_what_was_not_measured_is_not_claimed(build, tmp_path):
+    text, data = card(build("bert", "de"), tmp_path)
+    assert data["model-index"] == []
+    assert "not recorded" in text
+    assert "No evaluation was recorded" in text
+
+
+@pytest.mark.parametrize("value", ["yes: no", '"', "a\nb: c", "{x}", "$y ${z}", "#"])
+def test_odd_values_do_not_break_the_front_matter(value, build, tmp_path):
+    _, data = card(build("bert", "de"), tmp_path, license=value, title=value, datasets=[value])
+    assert data["license"] == value
+    assert data["datasets"] == [value]
+
+
+def test_a_table_takes_its_columns_from_its_first_row():
+    assert results_table([{"a": 1.25, "b": "x"}, {"a": 2.0}]).splitlines() == [
+        "| a | b |",
+        "|---|---|",
+        "| 1.2 | x |",
+        "| 2.0 |  |",
+    ]

@@ -1,0 +1,88 @@
+"""Rows to training batches: keys say whose they are, vectors follow their rows, and padding is what encoding uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing.collator import SourceCollator, TargetCollator
+
+INDEX = np.array([2, 0, 0, 1, 2, 1])
+SOURCE = np.arange(12, dtype=np.float16).reshape(6, 2)
+VISUAL = np.arange(9, dtype=np.float64).reshape(3, 3)
+
+
+def examples(captions, key, rows):
+    return [{"row": row, key: captions[row]} for row in rows]
+
+
+def test_a_target_batch(german, german_tokenizer):
+    collator = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX)
+    batch = collator(examples(german, "translation", [4, 1]))
+    assert set(batch) == {
+        "target_input_ids",
+        "target_attention_mask",
+        "target_pooled_at",
+        "source_vectors",
+        "visual_vectors",
+        "image_index",
+    }
+    assert batch["source_vectors"].tolist() == [[8.0, 9.0], [2.0, 3.0]]
+    assert batch["visual_vectors"].tolist() == [[6.0, 7.0, 8.0], [0.0, 1.0, 2.0]]
+    assert batch["image_index"].tolist() == [2, 0]
+    assert batch["source_vectors"].dtype == batch["visual_vectors"].dtype == torch.float32
+    assert batch["target_input_ids"].shape == batch["target_attention_mask"].shape
+    ends = batch["target_input_ids"][torch.arange(2), batch["target_pooled_at"]]
+    assert ends.tolist() == [german_tokenizer.eos_token_id] * 2
+
+
+def test_the_vectors_of_a_batch_are_its_own(german, german_tokenizer):
+    visual = VISUAL.copy()
+    batch = TargetCollator(german_tokenizer, 24, SOURCE, visual, INDEX)(examples(german, "translation", [0]))
+    batch["visual_vectors"].zero_()
+    assert np.array_equal(visual, VISUAL)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "bert"])
+@pytest.mark.parametrize("own", [False, True], ids=["shared tokens", "own tokens"])
+def test_training_meets_the_captions_as_encoding_does(name, own, bases, german, german_tokenizer):
+    model = CCRModel.from_base(bases[name])
+    model.add_language("de", DASDConfig(r=4, init_weights=False), tokenizer=german_tokenizer if own else None)
+    processor = model.processor
+    fixed = processor.pad_to_max_length and not own
+    collator = TargetCollator(
+        processor.tokenizer_for("de"), 24, SOURCE, VISUAL, INDEX, processor.base_max_length if fixed else None
+    )
+    batch = collator(examples(german, "translation", range(6)))
+    with torch.no_grad():
+        found, _, _ = model.target_features(
+            batch["target_input_ids"], batch["target_attention_mask"], batch["target_pooled_at"], "de"
+        )
+    expected = model.encode_text(german, "de")
+    torch.testing.assert_close(torch.nn.functional.normalize(found, dim=-1), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "bert"])
+def test_fine_tuning_meets_english_as_encoding_does(name, bases, english):
+    model = CCRModel.from_base(bases[name])
+    batch = SourceCollator(model.processor, INDEX, visual=VISUAL)(examples(english, "caption", range(6)))
+    with torch.no_grad():
+        found = model.get_text_features(batch["source_input_ids"], batch["source_attention_mask"], language=None)
+    vectors = torch.nn.functional.normalize(found.pooler_output, dim=-1)
+    torch.testing.assert_close(vectors, model.encode_text(english, None), rtol=0, atol=1e-5)
+
+
+def test_a_source_batch(bases, english):
+    processor = CCRModel.from_base(bases["clip"]).processor
+    pictures = [Image.new("RGB", (16, 16), color) for color in ("red", "green", "blue")]
+    batch = SourceCollator(processor, INDEX, pictures=pictures)(examples(english, "caption", [3, 0]))
+    assert set(batch) == {"source_input_ids", "source_attention_mask", "image_index", "pixel_values"}
+    assert torch.equal(batch["source_input_ids"], processor([english[3], english[0]])["input_ids"])
+    assert torch.equal(batch["pixel_values"], processor(images=[pictures[1], pictures[2]])["pixel_values"])
+    vectors = SourceCollator(processor, INDEX, visual=VISUAL)(examples(english, "caption", [3, 0]))
+    assert vectors["visual_vectors"].tolist() == [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
+    assert "pixel_values" not in vectors

@@ -1,0 +1,149 @@
+"""A tokenizer for a new language: it comes back from disk, knows every character it saw, and is the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from ccr_adapters.errors import ConfigError, DataError
+from ccr_adapters.processing.captions import token_ids
+from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
+
+CHINESE = ["一只狗在雪地里奔跑", "两个男人坐在红色的长凳上", "猫在睡觉", "孩子在公园里拿着蓝色的气球"]
+CZECH = ["pes běží sněhem", "dva muži sedí na červené lavičce", "kočka spí", "žena čte pod starým stromem"]
+KINDS = ["unigram", "bpe"]
+
+
+@pytest.fixture(params=["german", "chinese", "czech", "mixed"])
+def captions(request, german) -> list[str]:
+    """Captions of languages with and without spaces, with letters of several scripts."""
+    found = {"german": german, "chinese": CHINESE, "czech": CZECH}
+    return found.get(request.param, [*german, *CHINESE, *CZECH])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_what_was_seen_can_be_written_back(kind, lowercase, captions, tmp_path):
+    tokenizer = train_tokenizer(captions, size=400, kind=kind, lowercase=lowercase)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for text in captions:
+        ids = tokenizer(text)["input_ids"]
+        assert loaded(text)["input_ids"] == ids
+        assert tokenizer.unk_token_id not in ids
+        written = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert written == (text.lower() if lowercase else text)
+    assert len(loaded) == len(tokenizer) <= 400
+    for name in ("pad", "bos", "eos", "cls", "sep", "unk"):
+        assert getattr(loaded, f"{name}_token_id") == getattr(tokenizer, f"{name}_token_id") is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_captions_stand_between_their_marks(kind, german):
+    tokenizer = train_tokenizer(german, size=200, kind=kind, max_length=12)
+    assert tokenizer.model_max_length == 12
+    for ids in tokenizer(german)["input_ids"]:
+        assert ids[0] == tokenizer.cls_token_id
+        assert ids[-1] == tokenizer.sep_token_id
+    assert token_ids(german, tokenizer, 1000) == tokenizer(german)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_character_that_was_never_seen_is_unknown_not_an_error(kind, german):
+    tokenizer = train_tokenizer(german, size=200, kind=kind)
+    assert tokenizer.unk_token_id in tokenizer("雪")["input_ids"]
+    assert len(tokenizer("雪 Ж")["input_ids"]) >= 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_size_is_kept_to(kind, captions):
+    small = train_tokenizer(captions, size=120, kind=kind)
+    # every character is kept, so that few tokens can be more than were asked for
+    characters = {char for text in captions for char in text.lower()}
+    assert len(small) <= max(120, len(characters) + 6)
+
+
+def test_bad_input_is_said():
+    with pytest.raises(ConfigError, match="kind 'words'; expected 'unigram' or 'bpe'"):
+        train_tokenizer(["a"], kind="words")
+    for nothing in ([], [""], [" ", "\n"]):
+        with pytest.raises(DataError, match="no caption to train a tokenizer on"):
+            train_tokenizer(nothing)
+    assert len(train_tokenizer(text for text in ("a b", "c"))) > 4  # any iterable will do
+
+
+PROGRAM = """
+import hashlib, sys
+from ccr_adapters.processing.vocabulary import train_tokenizer
+words = [f"w{i * 7919 % 97}x" for i in range(97)]
+texts = [" ".join(words[(i * k + k) % 97] for k in range(1, 9)) for i in range(400)]
+for kind in ("unigram", "bpe"):
+    tokenizer = train_tokenizer(texts, size=150, kind=kind)
+    print(hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest())
+"""
+
+
+def test_two_runs_and_any_number_of_threads_train_the_same():
+    outputs = []
+    for threads in ("1", "4"):
+        environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "TOKENIZERS_PARALLELISM": "true"}
+        environment |= {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": "1"}
+        outcome = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        outputs.append(outcome.stdout)
+    assert outputs[0] == outputs[1]
+    words = [f"w{i * 7919 % 97}x" for i in range(97)]
+    texts = [" ".join(words[(i * k + k) % 97] for k in range(1, 9)) for i in range(400)]
+    for kind, digest in zip(KINDS, outputs[0].split(), strict=True):
+        here = train_tokenizer(texts, size=150, kind=kind).backend_tokenizer.to_str()
+        assert hashlib.sha256(here.encode()).hexdigest() == digest
+
+
+def test_a_table_starts_where_the_base_knows_the_words(base_tokenizer):
+    colours = ["red", "blue", "green", "black", "white"]
+    things = ["dog", "cat", "ball", "tree"]
+    english = [f"{colour} {thing}" for colour in colours for thing in things]
+    german = ["rot", "blau", "grün", "schwarz", "weiß"], ["hund", "katze", "kugel", "baum"]
+    translations = [f"{colour} {thing}" for colour in german[0] for thing in german[1]]
+    base = train_tokenizer(english, size=300, kind="bpe")
+    own = train_tokenizer(translations, size=300, kind="bpe")
+    source = torch.randn(len(base), 16)
+    before = source.clone()
+    table = start_table(translations, english, own, base, source)
+    assert table.shape == (len(own), 16)
+    assert torch.equal(source, before)
+
+    def row(tokenizer, word):
+        ids = tokenizer(f"{word}", add_special_tokens=False)["input_ids"]
+        assert len(ids) == 1, word
+        return ids[0]
+
+    for ours, theirs in zip([*german[0], *german[1]], [*colours, *things], strict=True):
+        cosine = torch.nn.functional.cosine_similarity(table[row(own, ours)], source, dim=-1)
+        assert cosine.argmax() == row(base, theirs), ours
+    for name in ("pad", "cls", "sep", "unk"):
+        here, there = getattr(own, f"{name}_token_id"), getattr(base, f"{name}_token_id")
+        assert torch.equal(table[here], source[there]), name
+
+
+def test_special_tokens_mean_what_they_mean_in_the_base(base_tokenizer, german_tokenizer, english, german):
+    # bos and eos here, in another order than there
+    source = torch.randn(len(base_tokenizer), 8)
+    table = start_table(german, english, german_tokenizer, base_tokenizer, source)
+    for name in ("pad", "bos", "eos", "unk"):
+        here, there = getattr(german_tokenizer, f"{name}_token_id"), getattr(base_tokenizer, f"{name}_token_id")
+        assert here != there or name == "pad"
+        assert torch.equal(table[here], source[there]), name
+    # a tokenizer with cls and sep over a base with bos and eos
+    own = train_tokenizer(german, size=200)
+    table = start_table(german, english, own, base_tokenizer, source.half())
+    assert table.dtype == torch.float32
+    torch.testing.assert_close(table[own.cls_token_id], source.half().float()[base_tokenizer.bos_token_id])
+    torch.testing.assert_close(table[own.sep_token_id], source.half().float()[base_tokenizer.eos_token_id])
