@@ -110,16 +110,20 @@ def main(argv: list[str] | None = None) -> int:
         f"{name} reaches {share:.1%} of the English sum of recalls, with no {name} caption written by a person in training."
     )
 
-    chosen = random.Random(4).sample(range(len(asked.captions[code])), QUERIES)
+    # any captions that fit beside their pictures
+    short = [index for index, caption in enumerate(asked.captions[code]) if len(caption) < 90]
+    chosen = random.Random(0).sample(short, QUERIES)
     glosses = [asked.captions["en"][index] for index in chosen] if code in ("zh", "sw") else None
-    before = found(bare, asked, chosen, code, None, visual)
+    before, after = (
+        found(own, asked, chosen, code, language, visual) for own, language in ((bare, None), (model, code))
+    )
     path = contact_sheet(
         [asked.captions[code][index] for index in chosen],
         path=output / "contact_sheet.png",
         before=ResultBlock(before["images"], before["marks"], before["scores"], heading="Tiny CLIP as it comes"),
-        images_for_query=found(model, asked, chosen, code, code, visual)["images"],
-        marks=found(model, asked, chosen, code, code, visual)["marks"],
-        scores=found(model, asked, chosen, code, code, visual)["scores"],
+        images_for_query=after["images"],
+        marks=after["marks"],
+        scores=after["scores"],
         heading=f"With the {name} adapter",
         glosses=glosses,
         title=f"Searching 1,000 pictures in {name}",

@@ -63,7 +63,7 @@ class Arguments:
     """Arguments of this script."""
 
     output_dir: Path = field(default=Path("tiny_clip"), metadata={"help": "Folder to write the model to."})
-    steps: int = field(default=800, metadata={"help": "Optimiser steps."})
+    steps: int = field(default=700, metadata={"help": "Optimiser steps."})
     batch_size: int = field(default=256, metadata={"help": "Pictures in a step, each with one caption."})
     learning_rate: float = field(default=1.5e-3, metadata={"help": "Highest learning rate, after the warm-up."})
     fact_weight: float = field(default=1.0, metadata={"help": "Weight of the auxiliary loss."})

@@ -184,7 +184,7 @@ def random_batch() -> RandomBatch:
 
 def make_tokenizer(texts: list[str], special: list[str], size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """Train a small BPE tokenizer that writes `[BOS] ... [EOS]`; special tokens get the first ids, in their order."""
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))  # noqa: S106 - no password
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=special))
     marks = [(token, tokenizer.token_to_id(token)) for token in ("[BOS]", "[EOS]")]

@@ -58,7 +58,9 @@ def test_two_configurations_do_not_share_their_languages():
 
 @pytest.mark.parametrize("key", ["langauges", "base_sha", "rank"])
 def test_an_unknown_key_of_the_model_is_named(key, config, tmp_path):
-    with pytest.raises(ConfigError, match=rf"Unknown key in the configuration of the model: {key}\. Known: .*languages"):
+    with pytest.raises(
+        ConfigError, match=rf"Unknown key in the configuration of the model: {key}\. Known: .*languages"
+    ):
         CCRConfig(**{key: 1})
     config.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))

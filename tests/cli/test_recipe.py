@@ -75,7 +75,7 @@ def test_a_key_without_a_value_is_a_key_left_out(tmp_path):
         ({"save_dtype": "int8"}, "int8.*'float32', 'float16' or"),
         ({"vocabulary": "mbert"}, "vocabulary.*got str"),
         ({"vocabulary": {"start": "alligned"}}, "start.*alligned.*'aligned' or 'random'"),
-        ({"vocabulary": {"kind": "wordpiece"}}, "kind.*wordpiece.*'unigram' or 'bpe'"),
+        ({"vocabulary": {"kind": "wordpiece"}}, "kind.*wordpiece.*'unigram', 'bpe' or 'word'"),
         ({"vocabulary": {"train": "some"}}, "train.*some.*'all', 'touched' or 'none'"),
         ({"vocabulary": {"train": "none"}}, "source"),
         ({"vocabulary": {"source": "mbert"}}, "source.*tokenizer"),

@@ -22,9 +22,8 @@ def stir() -> Callable[..., nn.Module]:
     def change(model: nn.Module, seed: int = 1, scale: float = 0.05) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in model.named_parameters():
-            if "dasd_" in name or "lora_" in name:
-                parameter.data += scale * torch.randn(parameter.shape, generator=generator)
-            elif name.startswith("vocabularies") and (parameter.requires_grad or "table" not in name):
+            trained_row = name.startswith("vocabularies") and (parameter.requires_grad or "table" not in name)
+            if "dasd_" in name or "lora_" in name or trained_row:
                 parameter.data += scale * torch.randn(parameter.shape, generator=generator)
         return model
 

@@ -126,7 +126,10 @@ BAD = {
     "infinite": (tensors(WEIGHTS, fill(UP, float("inf"))), "not finite"),
     "integers": (tensors(WEIGHTS, lambda found: found.update({UP: found[UP].long()})), r"up\.weight.*int64"),
     "vocabulary not finite": (tensors(VOCABULARY, fill("projection.bias", float("nan"))), "not finite, in proj"),
-    "no projection": (tensors(VOCABULARY, lambda found: found.pop("projection.weight")), r"missing .*projection\.weight"),
+    "no projection": (
+        tensors(VOCABULARY, lambda found: found.pop("projection.weight")),
+        r"missing .*projection\.weight",
+    ),
     "vocabulary extra": (tensors(VOCABULARY, lambda f: f.update(x=torch.ones(1))), r"unexpected .*x"),
     "vocabulary width": (edit(CONFIG, "languages", "de", "vocabulary", "width", value=24), r"\(.*20\).*24"),
     "small table": (edit(CONFIG, "languages", "de", "vocabulary", "size", value=60), "tokenizer|table|rows"),

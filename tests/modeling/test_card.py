@@ -11,7 +11,7 @@ from ccr_adapters.modeling.card import count_parameters, results_table
 EVIDENCE = {
     "repository": "org/dasd-clip-de",
     "datasets": ["multi30k"],
-    "training": {"pairs": 29000, "data": "Multi30K", "noise": "20% of words", "seed": 1, "translator": "a: \"b\""},
+    "training": {"pairs": 29000, "data": "Multi30K", "noise": "20% of words", "seed": 1, "translator": 'a: "b"'},
     "metrics": {"test/de": {"dataset": "multi30k", "t2i_r@1": 41.25, "ok": True}, "empty": {"dataset": "x"}},
     "table": [{"captions": "test/de", "sum of recalls": 321.04}, {"captions": "test/en", "sum of recalls": 400.0}],
 }

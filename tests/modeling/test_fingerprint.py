@@ -15,7 +15,11 @@ def test_adapters_do_not_count(name, request):
     build = request.getfixturevalue(name)
     expected = weights_sha256(build())
     assert len(expected) == 64
-    for config in (DASDConfig(r=4), DASDConfig(r=4, layers_to_transform=[1]), LoraConfig(r=2, target_modules=".*fc1|.*key")):
+    for config in (
+        DASDConfig(r=4),
+        DASDConfig(r=4, layers_to_transform=[1]),
+        LoraConfig(r=2, target_modules=".*fc1|.*key"),
+    ):
         wrapped = get_peft_model(build(), config)
         assert weights_sha256(wrapped.get_base_model()) == expected
         wrapped.add_adapter("second", config)

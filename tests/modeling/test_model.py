@@ -100,7 +100,11 @@ def test_a_code_that_is_taken_is_refused(build, english):
 
 @pytest.mark.parametrize(
     "adapter",
-    [DASDConfig(r=4, prefix_blocks=9), DASDConfig(r=4, target_modules=["nowhere"]), LoraConfig(r=4, target_modules=["nowhere"])],
+    [
+        DASDConfig(r=4, prefix_blocks=9),
+        DASDConfig(r=4, target_modules=["nowhere"]),
+        LoraConfig(r=4, target_modules=["nowhere"]),
+    ],
 )
 def test_a_language_that_cannot_be_added_leaves_no_trace(adapter, build, bases, english):
     for model in (CCRModel.from_base(bases["clip"]), build("clip", "cs")):

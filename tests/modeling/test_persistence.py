@@ -64,8 +64,10 @@ def test_several_languages_get_a_folder_each(family, build, english, german, ger
     model.save_pretrained(str(tmp_path))
     found = files(tmp_path)
     assert [name for name in found if "token" not in name] == sorted(
-        [*(f"{code}/{name}" for code in ("cs", "de", "zh") for name in ADAPTER)]
-        + ["README.md", "config.json", "zh/vocabulary.safetensors"]
+        [
+            *(f"{code}/{name}" for code in ("cs", "de", "zh") for name in ADAPTER),
+            *("README.md", "config.json", "zh/vocabulary.safetensors"),
+        ]
     )
     loaded = CCRModel.from_pretrained(tmp_path)
     assert sorted(loaded.languages) == ["cs", "de", "zh"]

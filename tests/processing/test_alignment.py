@@ -13,7 +13,9 @@ from ccr_adapters.errors import DataError
 from ccr_adapters.processing.alignment import aligned_table
 
 
-def slow(target_ids, source_ids, table, size, iterations=6, tension=4.0, null_weight=0.3, one_sided=0.02, threshold=0.02):
+def slow(
+    target_ids, source_ids, table, size, iterations=6, tension=4.0, null_weight=0.3, one_sided=0.02, threshold=0.02
+):
     """IBM model 1 in both directions with agreement, pair by pair and token by token."""
     null = len(table)
     forward = defaultdict(lambda: 1.0)  # t(target | source)

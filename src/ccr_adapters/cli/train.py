@@ -36,7 +36,7 @@ from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.data.corpus import Corpus, load_corpus
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import ConfigError, TrainingError
-from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, write_metrics
+from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, protocol_line, write_metrics
 from ccr_adapters.methods import DASD, NO_TERM, STAGES, EnglishFineTune, Method, Terms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.vocabulary_source import source_table
@@ -521,7 +521,9 @@ def _save(
         for name, scores in metrics.items()
     ]
     dtype = None if recipe.save_dtype == "float32" else getattr(torch, recipe.save_dtype)
-    evidence = {"training": training, "metrics": flat, "table": table}
+    first = next(iter(metrics.values()), None)
+    protocol = protocol_line(first.images, first.captions, unpaired=first.unpaired) if first else ""
+    evidence = {"protocol": protocol, "training": training, "metrics": flat, "table": table}
     model.save_pretrained(adapter, language=recipe.language, dtype=dtype, evidence=evidence)
     write_metrics(output / "metrics.json", flat)
     write_metrics(output / "training_summary.json", summary)

@@ -148,7 +148,7 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
         noise = spec.get("noise", 0.1)
         facts = {
             "data": "tiny world (rendered scenes)",
-            "translator": "rule-based, one plain style",
+            "translator": "rule-based stand-in, one plain style",
             "noise": f"{noise:.0%} of words",
         }
         return Corpus.from_dataset(data, language, facts=facts)

@@ -62,30 +62,35 @@ def results_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+_REPORTED = {
+    **{
+        f"{way}_r@{k}": f"{name} R@{k}"
+        for way, name in (("t2i", "text to image"), ("i2t", "image to text"))
+        for k in (1, 5, 10)
+    },
+    "sumR": "sum of recalls",
+}
+
+
 def _model_index(title: str, evidence: dict[str, Any]) -> list[dict[str, Any]]:
-    metrics = evidence.get("metrics") or {}
-    results = [
-        {
-            "task": {"type": "image-text-retrieval", "name": "Cross-lingual image-text retrieval"},
-            "dataset": {
-                "type": values.get("dataset", "unknown"),
-                "name": values.get("dataset", "unknown"),
-                "split": "test",
-            },
-            "metrics": [
-                {"type": "recall", "name": key, "value": round(float(value), 2)}
-                for key, value in values.items()
-                if isinstance(value, (int, float)) and not isinstance(value, bool)
-            ],
-        }
-        for values in metrics.values()
-    ]
-    # the Hub refuses an index whose models have no results
-    return (
-        [{"name": title, "results": [result for result in results if result["metrics"]]}]
-        if any(result["metrics"] for result in results)
-        else []
-    )
+    results = []
+    for row, values in (evidence.get("metrics") or {}).items():
+        metrics = [
+            {"type": "recall", "name": name, "value": round(float(values[key]), 2)}
+            for key, name in _REPORTED.items()
+            if key in values
+        ]
+        # the Hub refuses an index whose models have no results
+        if metrics:
+            data = str(values.get("dataset", "unknown"))
+            results.append(
+                {
+                    "task": {"type": "image-text-retrieval", "name": "Cross-lingual image-text retrieval"},
+                    "dataset": {"type": data, "name": data, "config": row, "split": "test"},
+                    "metrics": metrics,
+                }
+            )
+    return [{"name": title, "results": results}] if results else []
 
 
 def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> str:

@@ -242,7 +242,9 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
         table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width)
         longest = model.processor.base_max_length if model.processor is not None else language.max_length
         if language.max_length > longest:
-            raise AdapterError(f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens.")
+            raise AdapterError(
+                f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens."
+            )
     try:
         model.inject(adapter, code, device="meta")
     except CCRError:
@@ -272,7 +274,9 @@ def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
             f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
         ) from error
     if len(tokenizer) > vocabulary.size:
-        raise AdapterError(f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows.")
+        raise AdapterError(
+            f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows."
+        )
     # tables are padded to round numbers, but not to many times their tokens
     if vocabulary.size > 2 * len(tokenizer) + 1024:
         raise AdapterError(

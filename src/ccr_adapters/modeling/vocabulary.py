@@ -121,9 +121,7 @@ class Vocabulary(nn.Module):
             raise AdapterError(f"Vocabulary file: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}.")
         for name, shape in shapes.items():
             if tuple(state[name].shape) != shape:
-                raise AdapterError(
-                    f"Vocabulary file: '{name}' has shape {tuple(state[name].shape)}, expected {shape}."
-                )
+                raise AdapterError(f"Vocabulary file: '{name}' has shape {tuple(state[name].shape)}, expected {shape}.")
             if (state[name].dtype == torch.int64) != (name == "ids"):
                 raise AdapterError(f"Vocabulary file: '{name}' holds {state[name].dtype}.")
         if (ids.diff() <= 0).any():

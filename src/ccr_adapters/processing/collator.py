@@ -71,9 +71,7 @@ class TargetCollator:
         }
 
 
-def sprinkled(
-    ids: Sequence[int], share: float, unknown_id: int, max_length: int, seed: tuple[int, int]
-) -> list[int]:
+def sprinkled(ids: Sequence[int], share: float, unknown_id: int, max_length: int, seed: tuple[int, int]) -> list[int]:
     """Put runs of unknown words between the words of a caption.
 
     A translator says everything in one way; people use words that it never does. An encoder that has met unknown words
