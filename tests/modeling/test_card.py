@@ -31,7 +31,7 @@ def test_the_front_matter_is_what_the_hub_reads(build, bases, tmp_path):
     assert sorted(data["language"]) == ["cs", "de"]
     assert data["license"] == "apache-2.0"
     [entry] = data["model-index"]
-    assert entry["results"][0]["metrics"] == [{"type": "recall", "name": "t2i_r@1", "value": 41.25}]
+    assert entry["results"][0]["metrics"] == [{"type": "recall", "name": "text to image R@1", "value": 41.25}]
     assert len(entry["results"]) == 1
     ModelCard(text).data.to_yaml()
 

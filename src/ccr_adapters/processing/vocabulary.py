@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -73,6 +74,8 @@ def train_tokenizer(
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
         tokenizer.decoder = decoders.Metaspace()
     tokenizer.train_from_iterator(texts, trainer)
+    if kind == "unigram":
+        tokenizer.model = _settled(tokenizer, len(special))
     ids = {token: tokenizer.token_to_id(token) for token in (BOS, EOS)}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A {EOS}", special_tokens=[(BOS, ids[BOS]), (EOS, ids[EOS])]
@@ -87,6 +90,18 @@ def train_tokenizer(
         sep_token=EOS,
         unk_token=UNK,
     )
+
+
+def _settled(tokenizer: Tokenizer, special: int) -> models.Unigram:
+    """The trained model with its pieces in order of their text, and scores without the last bits.
+
+    The trainer adds up in the order of a hash table: scores differ in the last bits from run to run, and with them the
+    order of pieces that tie, which is their ids.
+    """
+    trained = json.loads(tokenizer.to_str())["model"]
+    pieces = trained["vocab"]
+    ordered = [*pieces[:special], *sorted(pieces[special:])]
+    return models.Unigram([(piece, round(score, 6)) for piece, score in ordered], unk_id=trained["unk_id"])
 
 
 def start_table(
