@@ -315,7 +315,7 @@ def table(cells: list[dict[str, Any]], base: str, args: argparse.Namespace) -> l
                         "varied": shown(mean["varied"]),
                         "adapter": f"{own[0]['adapter_parameters'] / 1e6:.2f} M",
                         "vocabulary": f"{own[0]['vocabulary_bytes'] / 4e6:.2f} M",
-                        "seconds": f"{np.mean([found['seconds'] for found in own]):.0f}",
+                        "seconds": f"{np.median([found['seconds'] for found in own]):.0f}",
                         "MB": f"{own[0]['adapter_bytes'] / 1e6:.2f}",
                         "seeds": str(len(own)),
                     }

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.processing.collator import SourceCollator, TargetCollator
+from ccr_adapters.processing.collator import SourceCollator, TargetCollator, sprinkled
 
 INDEX = np.array([2, 0, 0, 1, 2, 1])
 SOURCE = np.arange(12, dtype=np.float16).reshape(6, 2)
@@ -86,3 +86,44 @@ def test_a_source_batch(bases, english):
     vectors = SourceCollator(processor, INDEX, visual=VISUAL)(examples(english, "caption", [3, 0]))
     assert vectors["visual_vectors"].tolist() == [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
     assert "pixel_values" not in vectors
+
+
+IDS = [1, *range(10, 30), 3]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_unknown_words_stand_between_the_words(share, seed):
+    found = sprinkled(IDS, share, 2, 100, (0, seed))
+    assert [token for token in found if token != 2] == IDS  # nothing is lost, and the ends stay the ends
+    assert (found[0], found[-1]) == (1, 3)
+    assert found == sprinkled(IDS, share, 2, 100, (0, seed))
+    assert (share > 0) or found == IDS
+
+
+def test_the_share_of_unknown_words_is_what_was_asked_for():
+    counts = [sprinkled(IDS, 0.2, 2, 1000, (7, row)).count(2) for row in range(600)]
+    words = len(IDS) - 1
+    assert np.mean(counts) / words == pytest.approx(0.2, abs=0.02)
+    assert min(counts) == 0
+    assert len({tuple(sprinkled(IDS, 0.2, 2, 1000, (seed, 0))) for seed in range(20)}) > 10
+
+
+def test_a_sprinkled_caption_is_cut_with_its_end_kept():
+    for row in range(20):
+        found = sprinkled(IDS, 0.9, 2, len(IDS), (1, row))
+        assert len(found) <= len(IDS)
+        assert found[-1] == 3
+
+
+def test_a_row_is_sprinkled_the_same_in_every_batch(german, german_tokenizer):
+    collator = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX, unknown=0.5, seed=3)
+    whole = collator(examples(german, "translation", range(6)))
+    for row in range(6):
+        alone = collator(examples(german, "translation", [row]))
+        length = int(alone["target_attention_mask"].sum())
+        assert torch.equal(alone["target_input_ids"][0, :length], whole["target_input_ids"][row, :length])
+        assert alone["target_input_ids"][0, alone["target_pooled_at"][0]] == german_tokenizer.eos_token_id
+    plain = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX)(examples(german, "translation", range(6)))
+    assert whole["target_input_ids"].eq(german_tokenizer.unk_token_id).any()
+    assert not plain["target_input_ids"].eq(german_tokenizer.unk_token_id).any()

@@ -16,7 +16,8 @@ from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
 
 CHINESE = ["一只狗在雪地里奔跑", "两个男人坐在红色的长凳上", "猫在睡觉", "孩子在公园里拿着蓝色的气球"]
 CZECH = ["pes běží sněhem", "dva muži sedí na červené lavičce", "kočka spí", "žena čte pod starým stromem"]
-KINDS = ["unigram", "bpe"]
+SUBWORDS = ["unigram", "bpe"]
+KINDS = [*SUBWORDS, "word"]
 
 
 @pytest.fixture(params=["german", "chinese", "czech", "mixed"])
@@ -26,7 +27,7 @@ def captions(request, german) -> list[str]:
     return found.get(request.param, [*german, *CHINESE, *CZECH])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SUBWORDS)
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_what_was_seen_can_be_written_back(kind, lowercase, captions, tmp_path):
     tokenizer = train_tokenizer(captions, size=400, kind=kind, lowercase=lowercase)
@@ -60,7 +61,22 @@ def test_a_character_that_was_never_seen_is_unknown_not_an_error(kind, german):
     assert len(tokenizer("雪 Ж")["input_ids"]) >= 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_whole_words_are_known_or_not(german, tmp_path):
+    tokenizer = train_tokenizer([*german, *CHINESE], size=400, kind="word")
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    inner = loaded("ein Hund, ein Esel", add_special_tokens=False)["input_ids"]
+    assert [token == loaded.unk_token_id for token in inner] == [False, False, True, False, True]
+    assert inner[0] == inner[3] == loaded("EIN", add_special_tokens=False)["input_ids"][0]
+    # Chinese writes no spaces: a character is a word
+    assert len(loaded("一只狗", add_special_tokens=False)["input_ids"]) == 3
+    assert loaded.unk_token_id not in loaded(CHINESE[0])["input_ids"]
+    assert len(train_tokenizer(german, size=10, kind="word")) == 10
+    with_case = train_tokenizer(german, size=400, kind="word", lowercase=False)
+    assert with_case.unk_token_id in with_case("EIN")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", SUBWORDS)
 def test_the_size_is_kept_to(kind, captions):
     small = train_tokenizer(captions, size=120, kind=kind)
     # every character is kept, so that few tokens can be more than were asked for
@@ -69,7 +85,7 @@ def test_the_size_is_kept_to(kind, captions):
 
 
 def test_bad_input_is_said():
-    with pytest.raises(ConfigError, match="kind 'words'; expected 'unigram' or 'bpe'"):
+    with pytest.raises(ConfigError, match="kind 'words'; expected 'unigram', 'bpe' or 'word'"):
         train_tokenizer(["a"], kind="words")
     for nothing in ([], [""], [" ", "\n"]):
         with pytest.raises(DataError, match="no caption to train a tokenizer on"):
@@ -83,7 +99,7 @@ PROGRAM = f"""
 import hashlib
 from ccr_adapters.processing.vocabulary import train_tokenizer
 texts = {TEXTS!r}
-for kind in ("unigram", "bpe"):
+for kind in {KINDS}:
     tokenizer = train_tokenizer(texts, size=150, kind=kind)
     print(hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest())
 """

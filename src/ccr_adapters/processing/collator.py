@@ -122,8 +122,6 @@ class SourceCollator:
         chosen = self.image_index[np.asarray([example["row"] for example in examples])]
         batch = self.processor.pad(self.processor.token_ids([example["caption"] for example in examples]))
         if self.processor.pad_to_max_length:
-            batch.attention_mask.fill_(1)  # such a base reads the padding too
-        if self.processor.pad_to_max_length:
             # such a base reads the padding too
             batch.attention_mask.fill_(1)
         found = {
