@@ -327,13 +327,7 @@ class CCRModel(PreTrainedModel):
         """Set the mode; a frozen base keeps its dropout off, so that its targets stand still."""
         super().train(mode)
         if mode and self.base_frozen:
-            wrappers = [name for name, layer in self.base.named_modules() if isinstance(layer, BaseTunerLayer)]
-            for name, module in self.base.named_modules():
-                inside = [wrapper for wrapper in wrappers if name.startswith(f"{wrapper}.")]
-                of_base = all(name.startswith(f"{wrapper}.base_layer") for wrapper in inside)
-                # attention asks its own flag for dropout; a block's flag only allows it to be recomputed
-                if of_base and not isinstance(module, (BaseTunerLayer, GradientCheckpointingLayer)):
-                    module.training = False
+            _keep_still(self.base)
         return self
 
     # ------------------------------------------------------------------------------------------------- features
@@ -572,6 +566,17 @@ class CCRModel(PreTrainedModel):
     def base_sha256(self) -> str:
         """Hash of the base's weights."""
         return weights_sha256(self.base)
+
+
+def _keep_still(module: nn.Module) -> None:
+    """Put a base into evaluation mode, but not the adapters inside it."""
+    # attention asks its own flag for dropout, so it is not enough to look for modules of that name; a block's flag only
+    # allows it to be recomputed
+    if not isinstance(module, (BaseTunerLayer, GradientCheckpointingLayer)):
+        module.training = False
+    for name, child in module.named_children():
+        if name == "base_layer" or not isinstance(module, BaseTunerLayer):
+            _keep_still(child)
 
 
 def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:
