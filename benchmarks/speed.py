@@ -33,7 +33,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrained
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.dasd.layer import DASDLayer
 from ccr_adapters.evaluation import console_table, write_metrics
-from ccr_adapters.methods import DASD, Terms
+from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.captions import TokenizedCaptions, pad_ids, token_ids
 from ccr_adapters.processing.processor import CCRProcessor
@@ -151,7 +151,7 @@ def training(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: in
         model = CCRModel.from_base(copy.deepcopy(bare), processor=CCRProcessor(tokenizer))
         model.add_language("de", adapter, tokenizer=tokenizer)
         parameters = model.trainable("de")
-        method = DASD(model, "de", Terms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001)).train()
+        method = DASD(model, "de", DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001)).train()
         optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
         def once() -> None:

@@ -3,7 +3,7 @@
     floor 4   cli/   demo/
     floor 3   training/   evaluation/   hub/   search/   translation/
     floor 2   processing/   modeling/   methods/
-    floor 1   data/   objectives/   dasd/   configuration.py
+    floor 1   data/   objectives/   dasd/   full/   configuration.py
     floor 0   errors.py   extras.py   protocols.py
 
 A file imports lower floors and earlier files of its own room. Rooms of one floor do not know each other: they
@@ -26,7 +26,7 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 FLOORS = (
     ("errors", "extras", "protocols"),
-    ("data", "objectives", "dasd", "configuration"),
+    ("data", "objectives", "dasd", "full", "configuration"),
     ("processing", "modeling", "methods"),
     ("training", "evaluation", "hub", "search", "translation"),
     ("cli", "demo"),
@@ -34,12 +34,14 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A room that may import a neighbour on its own floor: an exception, to be written with its reason.
 NEIGHBOURS: dict[str, set[str]] = {
+    # two methods of peft, one way to find the blocks of an encoder and into peft's registry
+    "full": {"dasd"},
     # floor 2 is laid out as the data flow: what makes tensors, what encodes them, what trains on them
     "modeling": {"processing"},
     "methods": {"modeling"},
 }
 # Rooms that could move into another project unchanged say what they need.
-LIBRARIES_OF = {"dasd": {"torch", "peft"}, "objectives": {"torch"}}
+LIBRARIES_OF = {"dasd": {"torch", "peft"}, "full": {"torch", "peft"}, "objectives": {"torch"}}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
 TALKATIVE = {"cli", "demo"}  # programs, which may print
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ccr_adapters.dasd import DASDConfig, DASDModel
     from ccr_adapters.data import build_tiny_world
     from ccr_adapters.evaluation import evaluate_retrieval
+    from ccr_adapters.full import FullConfig
     from ccr_adapters.modeling import CCRConfig, CCRModel
     from ccr_adapters.processing import CCRProcessor
 
@@ -18,6 +19,7 @@ _EXPORTS: dict[str, str] = {
     "build_tiny_world": "ccr_adapters.data",
     "DASDConfig": "ccr_adapters.dasd",
     "DASDModel": "ccr_adapters.dasd",
+    "FullConfig": "ccr_adapters.full",
     "CCRProcessor": "ccr_adapters.processing",
     "CCRConfig": "ccr_adapters.modeling",
     "CCRModel": "ccr_adapters.modeling",
@@ -28,6 +30,7 @@ __all__ = [
     "build_tiny_world",
     "DASDConfig",
     "DASDModel",
+    "FullConfig",
     "CCRProcessor",
     "CCRConfig",
     "CCRModel",

@@ -42,6 +42,43 @@ class VocabularyConfig:
 
 
 @dataclass
+class HeadConfig:
+    """A mapping head: the language's captions and pictures meet in a space of their own (NRCCR).
+
+    Args:
+        space: Width of the common space. 1,536 as published (Wang et al. 2022).
+        width: Width of the head's states, and of its queries and keys.
+        attention_heads: Attention heads of its one layer.
+        dropout: Dropout in front of the common space.
+        frames: Most frames of a video; 0 maps pictures.
+        positions: Most tokens of a caption, in the language or its source; `None`: what the base takes.
+    """
+
+    space: int = 1536
+    width: int = 512
+    attention_heads: int = 8
+    dropout: float = 0.2
+    frames: int = 0
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = {"space": self.space, "width": self.width, "attention_heads": self.attention_heads}
+        for name, value in counts.items():
+            if not _is_count(value):
+                raise ConfigError(f"Head: `{name}` is {value!r}; expected a number, 1 or more.")
+        if self.width % self.attention_heads:
+            raise ConfigError(
+                f"Head: `width` {self.width} does not divide into {self.attention_heads} attention heads."
+            )
+        if not (self.frames == 0 or _is_count(self.frames)):
+            raise ConfigError(f"Head: `frames` is {self.frames!r}; expected the most frames of a video, or 0.")
+        if not (self.positions is None or _is_count(self.positions)):
+            raise ConfigError(f"Head: `positions` is {self.positions!r}; expected the most tokens of a caption.")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"Head: `dropout` is {self.dropout!r}; expected a share, from 0 to below 1.")
+
+
+@dataclass
 class LanguageConfig:
     """What one language adds to the base.
 
@@ -50,12 +87,14 @@ class LanguageConfig:
         max_length: Longest caption in tokens, the end token included.
         folder: Where its files lie, relative to the repository.
         recipe: What it was trained with, for people (method, data, seed).
+        head: Its mapping into a space of its own; `None` stays in the base's.
     """
 
     vocabulary: VocabularyConfig | None = None
     max_length: int = 77
     folder: str = ""
     recipe: dict[str, Any] | None = None
+    head: HeadConfig | None = None
 
     def __post_init__(self) -> None:
         if not _is_count(self.max_length) or self.max_length < 2:
@@ -64,6 +103,8 @@ class LanguageConfig:
             raise ConfigError(f"Language: `folder` is {self.folder!r}; expected a path inside the repository.")
         if not isinstance(self.vocabulary, (VocabularyConfig, type(None))):
             raise ConfigError(f"Language: `vocabulary` is {self.vocabulary!r}; expected its keys and values, or null.")
+        if not isinstance(self.head, (HeadConfig, type(None))):
+            raise ConfigError(f"Language: `head` is {self.head!r}; expected its keys and values, or null.")
 
     @classmethod
     def from_dict(cls, values: Any) -> LanguageConfig:
@@ -81,6 +122,11 @@ class LanguageConfig:
             if missing:
                 raise ConfigError(f"The configuration of a vocabulary lacks {', '.join(missing)}.")
             values["vocabulary"] = VocabularyConfig(**vocabulary)
+        head = values.get("head")
+        if isinstance(head, dict):
+            allowed = {item.name for item in fields(HeadConfig)}
+            _refuse_unknown(set(head) - allowed, allowed, "a head")
+            values["head"] = HeadConfig(**head)
         return cls(**values)
 
 

@@ -41,3 +41,15 @@ class TrainingError(CCRError, RuntimeError):
 
 class MissingExtraError(CCRError, ImportError):
     """An optional library is not installed; the message has the pip line."""
+
+
+class TranslationError(CCRError, RuntimeError):
+    """A translator cannot be used, or a folder holds other translations than those that were asked for."""
+
+
+class SearchIndexError(CCRError, ValueError):
+    """An index is missing, broken, made for another base, or was asked for something that it cannot hold."""
+
+
+class LockedError(SearchIndexError):
+    """Somebody else is writing to the index; the message names the process."""

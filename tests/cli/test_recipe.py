@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ccr_adapters.cli.recipe import Stage, VocabularyRecipe, load_recipe, recipe_from_dict
-from ccr_adapters.cli.train import check_recipe, peft_config, stage_arguments, stage_terms
+from ccr_adapters.cli.checks import (
+    adapter_of,
+    check_recipe,
+    head_of,
+    needs_of,
+    peft_config,
+    stage_arguments,
+    stage_terms,
+)
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError
-from ccr_adapters.methods import STAGES, Terms
+from ccr_adapters.methods import DASD, METHODS, NRCCR, DASDTerms
 
 CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*.yaml"))
 PLAIN = {
@@ -41,7 +50,8 @@ def test_the_examples_are_recipes_that_can_work(path):
 def test_defaults():
     found = recipe()
     assert found.stages == [Stage("cla")]
-    assert found.adapter == {"peft_type": "DASD"}
+    assert (found.method, found.adapter, found.head) == ("dasd", None, None)
+    assert adapter_of(found) == DASDConfig()
     assert (found.vocabulary, found.arguments, found.seed, found.save_dtype) == (None, {}, 0, "float32")
     assert recipe(vocabulary={}).vocabulary == VocabularyRecipe()
     assert recipe_from_dict(PLAIN) == recipe_from_dict(PLAIN)
@@ -180,15 +190,44 @@ def test_arguments_of_a_stage_lie_over_those_of_the_recipe():
 
 
 def test_terms_of_a_stage_lie_over_the_published_ones():
-    assert stage_terms(Stage("cma")) == STAGES["cma"]
-    assert stage_terms(Stage("cma", terms={"alignment": 0.5})).contrastive == 1.0
-    assert stage_terms(Stage("own", terms={"bank": 1})) == Terms(bank=1)
+    assert stage_terms(recipe(), Stage("cma")) == DASD.stages["cma"]
+    assert stage_terms(recipe(), Stage("cma", terms={"alignment": 0.5})).contrastive == 1.0
+    assert stage_terms(recipe(), Stage("own", terms={"bank": 1})) == DASDTerms(bank=1)
+    assert stage_terms(recipe(method="nrccr"), Stage("joint", terms={"cycle": 0})) == dataclasses.replace(
+        NRCCR.stages["joint"], cycle=0
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_recipe_that_works_without_a_word_more(name):
+    stages = [{"name": stage} for stage in METHODS[name].stages]
+    found = recipe(method=name, stages=stages)
+    check_recipe(found)
+    assert (head_of(found) is None) == (METHODS[name].head is None)
+
+
+def test_what_the_batches_of_a_recipe_must_hold():
+    assert needs_of(recipe()) == {"source_vectors"}
+    assert needs_of(recipe(stages=[{"name": "x", "terms": {"relational": 1}}])) == {"source_vectors", "bank"}
+    joint = {"method": "nrccr", "stages": [{"name": "joint"}]}
+    assert needs_of(recipe(**joint)) == {"source", "back"}
+    assert needs_of(recipe(method="nrccr", stages=[{"name": "joint", "terms": {"cycle": 0}}])) == {"source"}
+    assert needs_of(recipe(method="cl2cm", stages=[{"name": "joint"}])) == {"source"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"stages": [{"name": "mine"}]}, "Stage 'mine' has no published terms.*cla, cma"),
+        ({"method": "nrcr"}, "no method 'nrcr'. There are: dasd, mla, nrccr, cl2cm"),
+        ({"method": "nrccr", "stages": [{"name": "cla"}]}, "Stage 'cla' has no published terms.*nrccr are joint"),
+        ({"method": "nrccr", "stages": [{"name": "joint", "terms": {"cicle": 1}}]}, "No such term: cicle.*cycle"),
+        ({"method": "nrccr", "stages": [{"name": "joint"}], "head": {"spaces": 3}}, "`head`.*spaces"),
+        (
+            {"method": "nrccr", "stages": [{"name": "joint"}], "head": {"width": 30, "attention_heads": 4}},
+            "does not divide",
+        ),
+        ({"head": {}}, "'dasd' compares captions with the base's vectors; it takes no `head`"),
         ({"stages": [{"name": "cla", "terms": {"mse": 1}}]}, "No such term: mse"),
         ({"arguments": {"learning_rat": 1}}, "stage 'cla'.*learning_rat"),
         ({"stages": [{"name": "cla", "arguments": {"eval_strategy": "often"}}]}, "stage 'cla'.*often"),

@@ -37,18 +37,20 @@ def captions(german) -> list[str]:
 
 
 @pytest.fixture
-def batch(captions) -> Callable[..., dict[str, Tensor]]:
+def batch(captions, english) -> Callable[..., dict[str, Tensor]]:
     """Function that makes a training batch for a model: six German captions of four pictures."""
 
-    def make(model: CCRModel) -> dict[str, Tensor]:
+    def make(model: CCRModel, *roles: str) -> dict[str, Tensor]:
         noise = np.random.default_rng(1)
         width = model.embedding_dim
         source = noise.normal(size=(6, width)).astype("float32")
         visual = noise.normal(size=(4, width)).astype("float32")
-        processor = model.processor
-        length = processor.base_max_length
-        pad_to = length if processor.pad_to_max_length else None
-        collate = TargetCollator(processor.tokenizer, length, source, visual, np.array([0, 0, 1, 2, 3, 3]), pad_to)
-        return collate([{"row": row, "translation": text} for row, text in enumerate(captions)])
+        shows = np.array([0, 0, 1, 2, 3, 3])
+        collate = TargetCollator(model.processor, "de", visual, shows, source=None if roles else source, roles=roles)
+        rows = [
+            {"row": row, "translation": text, "caption": english[row], "back_translation": english[row - 1]}
+            for row, text in enumerate(captions)
+        ]
+        return collate(rows)
 
     return make

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 
 from ccr_adapters.errors import ConfigError
-from ccr_adapters.methods import STAGES, Method, Terms
+from ccr_adapters.methods import DASD, DASDTerms, Method
 
 
 def test_the_published_weights():
-    cla, cma = STAGES["cla"], STAGES["cma"]
+    cla, cma = DASD.stages["cla"], DASD.stages["cma"]
     assert dataclasses.asdict(cla) == {
-        **dataclasses.asdict(Terms()),
+        **dataclasses.asdict(DASDTerms()),
         "alignment": 1.0,
         "consistency": 0.1,
         "adversarial": 0.001,
@@ -23,39 +23,39 @@ def test_the_published_weights():
 
 
 def test_values_are_laid_over_the_defaults():
-    assert Terms.from_dict({}) == Terms()
-    assert Terms.from_dict({}, STAGES["cma"]) == STAGES["cma"]
-    found = Terms.from_dict({"alignment": 0, "bank": 2}, STAGES["cma"])
-    assert found == dataclasses.replace(STAGES["cma"], alignment=0, bank=2)
-    assert STAGES["cma"].alignment == 1.0
+    assert DASDTerms.from_dict({}) == DASDTerms()
+    assert DASDTerms.from_dict({}, DASD.stages["cma"]) == DASD.stages["cma"]
+    found = DASDTerms.from_dict({"alignment": 0, "bank": 2}, DASD.stages["cma"])
+    assert found == dataclasses.replace(DASD.stages["cma"], alignment=0, bank=2)
+    assert DASD.stages["cma"].alignment == 1.0
 
 
 @pytest.mark.parametrize("unknown", ["Alignment", "mse", "weight"])
 def test_an_unknown_term_is_named_with_those_that_exist(unknown):
     with pytest.raises(ConfigError, match=f"{unknown}.*alignment, cosine, contrastive"):
-        Terms.from_dict({unknown: 1.0, "cosine": 1.0}, STAGES["cla"])
+        DASDTerms.from_dict({unknown: 1.0, "cosine": 1.0}, DASD.stages["cla"])
 
 
 def test_all_unknown_terms_are_named_at_once():
     with pytest.raises(ConfigError, match="a, z"):
-        Terms.from_dict({"z": 1, "a": 1})
+        DASDTerms.from_dict({"z": 1, "a": 1})
 
 
 @pytest.mark.parametrize("guide", ["image", None, "Source", ""])
 def test_an_unknown_guide(guide):
     with pytest.raises(ConfigError, match="'source' or 'visual'"):
-        Terms.from_dict({"guide": guide})
+        DASDTerms.from_dict({"guide": guide})
 
 
 @pytest.mark.parametrize("value", ["1.0", None, True, [1.0], float("nan"), float("inf"), -1.0])
 def test_a_weight_that_is_no_weight(value):
     with pytest.raises(ConfigError, match="cosine.*number"):
-        Terms.from_dict({"cosine": value})
+        DASDTerms.from_dict({"cosine": value})
 
 
 def test_terms_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        STAGES["cla"].alignment = 2.0
+        DASD.stages["cla"].alignment = 2.0
 
 
 def test_a_method_says_what_it_minimises(bases):

@@ -52,8 +52,10 @@ def test_the_losses_are_those_of_one_process(found):
     for name, value in whole.items():
         # DDP averages: so must the values that two processes log.
         assert (first[name] + second[name]) / 2 == pytest.approx(value, rel=1e-10), name
-    assert first["nce"] == pytest.approx(whole["nce"], rel=1e-10)
-    assert second["nce"] == pytest.approx(whole["nce"], rel=1e-10)
+    for name in ("nce", "triplet", "similarity view", "relational"):
+        assert whole[name] > 0
+        assert first[name] == pytest.approx(whole[name], rel=1e-10), name
+        assert second[name] == pytest.approx(whole[name], rel=1e-10), name
 
 
 def test_the_gradients_are_those_of_one_process(found):

@@ -18,28 +18,51 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ccr_adapters.objectives import PairDiscriminator, adversary, info_nce, info_nce_one_way, mse
+from ccr_adapters.objectives import (
+    PairDiscriminator,
+    TokenDiscriminator,
+    adversary,
+    feature_view,
+    info_nce,
+    info_nce_one_way,
+    language_adversary,
+    mse,
+    relational,
+    relational_to_bank,
+    similarity_view,
+    triplet,
+)
 from ccr_adapters.objectives.gather import all_gather_with_grad, local_offset, row_counts
 
 
 class Everything(nn.Module):
-    """Two linear towers, a learned scale and a discriminator, under all objectives at once."""
+    """Two linear towers, a learned scale and two discriminators, under all objectives at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.text, self.image = nn.Linear(6, 5), nn.Linear(7, 5)
         self.log_scale = nn.Parameter(torch.tensor(1.5))
-        self.disc = PairDiscriminator(5)
+        self.disc, self.language = PairDiscriminator(5), TokenDiscriminator(5, 8)
 
     def forward(self, captions: Tensor, pictures: Tensor, ids: Tensor, bank: Tensor, *, every: bool):
         t, v = self.text(captions), self.image(pictures)
-        terms = {"nce": info_nce(t, v, scale=self.log_scale.exp(), ids=ids)}
+        # The raw rows are the teacher's: other widths, and no gradient to expect.
+        terms = {
+            "nce": info_nce(t, v, scale=self.log_scale.exp(), ids=ids),
+            "triplet": triplet(t, v, margin=0.6, ids=ids),
+            "similarity view": similarity_view(pictures[:, :5], t, v, temperature=0.5, ids=ids),
+            "relational": relational(captions, pictures[:, :6], v, t, temperature=0.5, ids=ids),
+        }
         if every:
             generator = torch.Generator().manual_seed(5)
             terms |= adversary(self.disc, t, v, weight=0.3, generator=generator)
-            terms |= {"bank": info_nce_one_way(t, bank, ids, 3.0), "mse": mse(t, v)}
+            mask = torch.ones(len(t), 1)
+            terms |= language_adversary(self.language, t[:, None], v[:, None], mask, mask, weight=0.3)
+            terms |= {"bank": info_nce_one_way(t, bank, ids, 3.0), "mse": mse(t, v), "feature view": feature_view(t, v)}
+            terms["relational to bank"] = relational_to_bank(t, v, bank, scale=3.0)
         else:
-            terms["unused"] = 0.0 * sum(parameter.sum() for parameter in self.disc.parameters())
+            unused = [*self.disc.parameters(), *self.language.parameters()]
+            terms["unused"] = 0.0 * sum(parameter.sum() for parameter in unused)
         return terms
 
 

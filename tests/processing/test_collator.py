@@ -9,6 +9,7 @@ from PIL import Image
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator, sprinkled
 
 INDEX = np.array([2, 0, 0, 1, 2, 1])
@@ -20,8 +21,20 @@ def examples(captions, key, rows):
     return [{"row": row, key: captions[row]} for row in rows]
 
 
-def test_a_target_batch(german, german_tokenizer):
-    collator = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX)
+@pytest.fixture
+def collator(base_tokenizer, german_tokenizer):
+    """Function that builds a collator for German with its own tokens."""
+    processor = CCRProcessor(base_tokenizer, base_max_length=24)
+    processor.add_language("de", german_tokenizer, 24)
+
+    def make(visual=VISUAL, source=SOURCE, **values):
+        return TargetCollator(processor, "de", visual, INDEX, source=source, **values)
+
+    return make
+
+
+def test_a_target_batch(german, german_tokenizer, collator):
+    collator = collator()
     batch = collator(examples(german, "translation", [4, 1]))
     assert set(batch) == {
         "target_input_ids",
@@ -40,9 +53,26 @@ def test_a_target_batch(german, german_tokenizer):
     assert ends.tolist() == [german_tokenizer.eos_token_id] * 2
 
 
-def test_the_vectors_of_a_batch_are_its_own(german, german_tokenizer):
+def test_the_captions_of_other_roles(german, english, base_tokenizer, collator):
+    rows = [
+        {"row": row, "translation": german[row], "caption": english[row], "back_translation": english[row - 1]}
+        for row in (3, 1)
+    ]
+    made = collator(source=None, roles={"back", "source"})
+    assert made.columns == ["translation", "back_translation", "caption"]
+    batch = made(rows)
+    assert "source_vectors" not in batch
+    for role, key in (("source", "caption"), ("back", "back_translation")):
+        for row, example in enumerate(rows):
+            length = int(batch[f"{role}_attention_mask"][row].sum())
+            ids = batch[f"{role}_input_ids"][row, :length].tolist()
+            assert ids == base_tokenizer(example[key])["input_ids"]
+            assert batch[f"{role}_pooled_at"][row] == length - 1
+
+
+def test_the_vectors_of_a_batch_are_its_own(german, collator):
     visual = VISUAL.copy()
-    batch = TargetCollator(german_tokenizer, 24, SOURCE, visual, INDEX)(examples(german, "translation", [0]))
+    batch = collator(visual)(examples(german, "translation", [0]))
     batch["visual_vectors"].zero_()
     assert np.array_equal(visual, VISUAL)
 
@@ -52,12 +82,7 @@ def test_the_vectors_of_a_batch_are_its_own(german, german_tokenizer):
 def test_training_meets_the_captions_as_encoding_does(name, own, bases, german, german_tokenizer):
     model = CCRModel.from_base(bases[name])
     model.add_language("de", DASDConfig(r=4, init_weights=False), tokenizer=german_tokenizer if own else None)
-    processor = model.processor
-    fixed = processor.pad_to_max_length and not own
-    collator = TargetCollator(
-        processor.tokenizer_for("de"), 24, SOURCE, VISUAL, INDEX, processor.base_max_length if fixed else None
-    )
-    batch = collator(examples(german, "translation", range(6)))
+    batch = TargetCollator(model.processor, "de", VISUAL, INDEX)(examples(german, "translation", range(6)))
     with torch.no_grad():
         found, _, _ = model.target_features(
             batch["target_input_ids"], batch["target_attention_mask"], batch["target_pooled_at"], "de"
@@ -116,14 +141,14 @@ def test_a_sprinkled_caption_is_cut_with_its_end_kept():
         assert found[-1] == 3
 
 
-def test_a_row_is_sprinkled_the_same_in_every_batch(german, german_tokenizer):
-    collator = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX, unknown=0.5, seed=3)
+def test_a_row_is_sprinkled_the_same_in_every_batch(german, german_tokenizer, collator):
+    plain = collator()(examples(german, "translation", range(6)))
+    collator = collator(unknown=0.5, seed=3)
     whole = collator(examples(german, "translation", range(6)))
     for row in range(6):
         alone = collator(examples(german, "translation", [row]))
         length = int(alone["target_attention_mask"].sum())
         assert torch.equal(alone["target_input_ids"][0, :length], whole["target_input_ids"][row, :length])
         assert alone["target_input_ids"][0, alone["target_pooled_at"][0]] == german_tokenizer.eos_token_id
-    plain = TargetCollator(german_tokenizer, 24, SOURCE, VISUAL, INDEX)(examples(german, "translation", range(6)))
     assert whole["target_input_ids"].eq(german_tokenizer.unk_token_id).any()
     assert not plain["target_input_ids"].eq(german_tokenizer.unk_token_id).any()

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.methods import DASD, Method, Terms
+from ccr_adapters.methods import DASD, DASDTerms, Method
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import TargetCollator
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
 
 WORDS = ["Hund", "Katze", "Kind", "Frau", "Mann", "Vogel", "Ball", "Baum", "Haus", "Schnee", "rot", "blau", "alt"]
-TERMS = Terms(cosine=1.0, contrastive=0.1, consistency=0.1, adversarial=0.01, scale=10.0)
+TERMS = DASDTerms(cosine=1.0, contrastive=0.1, consistency=0.1, adversarial=0.01, scale=10.0)
 ROWS, PICTURES, WIDTH = 27, 9, 32
 
 
@@ -39,7 +39,7 @@ class Toy:
         self.visual = noise.normal(size=(PICTURES, WIDTH)).astype("float32")
         self.image_index = np.arange(ROWS) // 3
 
-    def method(self, terms: Terms = TERMS, adapter: DASDConfig | None = None) -> DASD:
+    def method(self, terms: DASDTerms = TERMS, adapter: DASDConfig | None = None) -> DASD:
         """A method with an untrained language, always with the same weights."""
         torch.manual_seed(3)
         model = CCRModel.from_base(self.base)
@@ -49,7 +49,7 @@ class Toy:
 
     def collator(self, model: CCRModel) -> TargetCollator:
         """The collator, with the vectors that the captions must find."""
-        return TargetCollator(model.processor.tokenizer, 24, self.source, self.visual, self.image_index)
+        return TargetCollator(model.processor, "de", self.visual, self.image_index, source=self.source)
 
     def trainer(self, output: Path, method: Method | None = None, **values: Any) -> CCRTrainer:
         """A trainer of 3 steps an epoch; `values` are training arguments, or `Trainer`'s own."""

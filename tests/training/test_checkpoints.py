@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
-from ccr_adapters.methods import DASD, Terms
+from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.training import last_checkpoint
 from ccr_adapters.training.trainer import COMPLETE, WEIGHTS, remove_incomplete
 
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_named(toy, tmp_path):
 @pytest.mark.parametrize(
     ("terms", "adapter"),
     [
-        (Terms(cosine=1.0), DASDConfig(r=4, condition_dim=16, generator_rank=4)),  # no discriminator
+        (DASDTerms(cosine=1.0), DASDConfig(r=4, condition_dim=16, generator_rank=4)),  # no discriminator
         (None, DASDConfig(r=3, condition_dim=16, generator_rank=4)),  # other shapes
     ],
 )
@@ -172,7 +172,7 @@ class Spoiled:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(value, toy, tmp_path):
-    method = toy.method(Terms(alignment=1.0, consistency=0.1))
+    method = toy.method(DASDTerms(alignment=1.0, consistency=0.1))
     spoiled = Spoiled(toy.collator(method.model), 5, value)
     trainer = toy.trainer(tmp_path, method, data_collator=spoiled, save_strategy="steps", save_steps=2)
     with pytest.raises(TrainingError) as caught:
@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(value, toy, tmp_path):
 
 
 def test_without_a_checkpoint_the_message_says_so(toy, tmp_path):
-    method = toy.method(Terms(alignment=1.0))
+    method = toy.method(DASDTerms(alignment=1.0))
     spoiled = Spoiled(toy.collator(method.model), 1, float("nan"))
     with pytest.raises(TrainingError, match=r"step 1 .*No checkpoint had been written"):
         toy.trainer(tmp_path, method, data_collator=spoiled).train()
@@ -210,7 +210,7 @@ class Steep(DASD):
 
 def test_weights_that_are_not_finite_are_never_the_last_good_checkpoint(toy, tmp_path):
     """The gradient spoils the weights one step before the loss shows it."""
-    method = Steep(toy.method().model, "de", Terms(alignment=1.0))
+    method = Steep(toy.method().model, "de", DASDTerms(alignment=1.0))
     trainer = toy.trainer(tmp_path, method, save_strategy="steps", save_steps=1, save_total_limit=1)
     with pytest.raises(TrainingError, match="not finite"):
         trainer.train()

@@ -7,8 +7,8 @@ import torch
 from transformers import EarlyStoppingCallback
 
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.errors import ConfigError
-from ccr_adapters.methods import Terms
+from ccr_adapters.errors import ConfigError, TrainingError
+from ccr_adapters.methods import DASDTerms, Method
 
 
 def logged(trainer, key):
@@ -106,7 +106,7 @@ def test_the_vocabulary_takes_the_common_rate_without_its_own(toy, tmp_path, ger
 
 
 def test_nothing_to_train_is_an_error(toy, tmp_path):
-    method = toy.method(Terms(cosine=1.0))
+    method = toy.method(DASDTerms(cosine=1.0))
     method.requires_grad_(False)
     with pytest.raises(ConfigError, match="trainable"):
         toy.trainer(tmp_path, method).train()
@@ -163,3 +163,27 @@ def test_every_epoch_has_its_own_order_of_like_lengths(toy, tmp_path):
     assert sorted(map(sorted, first)) != sorted(map(sorted, second))
     lengths = [[len(toy.captions[row].split()) for row in batch] for batch in first]
     assert sum(max(batch) - min(batch) for batch in lengths) < 10
+
+
+class Alike(Method):
+    """A method whose captions are one from some step on."""
+
+    def __init__(self, model, start):
+        super().__init__(model, "de")
+        self.start, self.step = start, 0
+
+    def forward(self, **batch):
+        self.step += 1
+        vectors = torch.randn(4, 8)
+        self.observe_vectors(vectors if self.step < self.start else vectors[:1].expand(4, 8) + 1e-6, torch.randn(4, 8))
+        return {"nothing": sum((p.float() * 0).sum() for p in self.parameters() if p.requires_grad)}
+
+
+def test_a_collapse_stops_the_run_with_a_hint(toy, tmp_path):
+    method = Alike(toy.method().model, start=12)
+    with pytest.raises(TrainingError, match=r"collapsed: at step 14 .* 1.0000.*Lower the learning rate"):
+        toy.trainer(tmp_path, method, max_steps=30).train()
+    healthy = toy.trainer(tmp_path, Alike(toy.method().model, start=99), max_steps=20)
+    healthy.train()
+    logged = [entry for entry in healthy.state.log_history if "loss" in entry]
+    assert {"health/mean_cosine", "health/alignment", "health/uniformity"} <= set(logged[0])

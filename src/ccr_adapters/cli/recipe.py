@@ -17,7 +17,7 @@ class Stage:
     """One stage of training.
 
     Args:
-        name: `english`, `cla`, `cma`, or a name of your own for a stage with `terms`.
+        name: `english`, one that the method publishes (`cla` and `cma` of DASD), or a name of your own with `terms`.
         terms: Weights of the objective's terms, over the defaults of the stage of that name.
         arguments: `CCRTrainingArguments`, over those of the recipe.
         patience: Evaluations without a better validation mAR before the stage ends early.
@@ -75,7 +75,9 @@ class Recipe:
         data: See `ccr_adapters.data.load_corpus`.
         output_dir: Where everything goes; a killed run goes on from there.
         stages: In order.
-        adapter: A peft configuration with its `peft_type`.
+        method: `dasd`, `mla`, `nrccr` or `cl2cm`; see `ccr_adapters.methods`.
+        adapter: A peft configuration with its `peft_type`; default the method's.
+        head: A mapping into a space of its own (`HeadConfig`); default the method's.
         vocabulary: The language's own tokens; `None` shares the base's.
         arguments: `CCRTrainingArguments` of all stages.
         max_length: Longest target caption in tokens.
@@ -90,7 +92,9 @@ class Recipe:
     data: dict[str, Any]
     output_dir: str
     stages: list[Stage]
-    adapter: dict[str, Any] = field(default_factory=lambda: {"peft_type": "DASD"})
+    method: str = "dasd"
+    adapter: dict[str, Any] | None = None
+    head: dict[str, Any] | None = None
     vocabulary: VocabularyRecipe | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     max_length: int | None = None

@@ -27,9 +27,13 @@ NAME = "dasd"
 PREFIX = "dasd_"
 
 
-def dasd_peft_type() -> PeftType:
-    """Return the enum member `PeftType.DASD`, adding it on the first call."""
-    name = NAME.upper()
+def add_peft_type(name: str) -> PeftType:
+    """Return the enum member of a method, adding it on the first call.
+
+    Args:
+        name: The method's name; the member's is in capitals.
+    """
+    name = name.upper()
     if name not in PeftType.__members__:
         member = str.__new__(PeftType, name)
         member._name_ = name
@@ -42,7 +46,24 @@ def dasd_peft_type() -> PeftType:
     return PeftType(name)
 
 
+def register_method(name: str, prefix: str, config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
+    """Make peft know a method; calling it again changes nothing.
+
+    Args:
+        name: The method's name, in lower case.
+        prefix: What the names of its containers begin with.
+        config_cls: Its configuration.
+        model_cls: Its tuner.
+    """
+    if add_peft_type(name) not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        register_peft_method(name=name, config_cls=config_cls, model_cls=model_cls, prefix=prefix)
+
+
+def dasd_peft_type() -> PeftType:
+    """Return the enum member `PeftType.DASD`, adding it on the first call."""
+    return add_peft_type(NAME)
+
+
 def register_dasd(config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
-    """Make peft know the method; calling it again changes nothing."""
-    if dasd_peft_type() not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        register_peft_method(name=NAME, config_cls=config_cls, model_cls=model_cls, prefix=PREFIX)
+    """Make peft know DASD; calling it again changes nothing."""
+    register_method(NAME, PREFIX, config_cls, model_cls)

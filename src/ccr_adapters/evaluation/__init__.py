@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ccr_adapters.evaluation.contact_sheet import ResultBlock, contact_sheet
 from ccr_adapters.evaluation.evaluator import evaluate_retrieval, protocol_line
+from ccr_adapters.evaluation.fusion import fused
 from ccr_adapters.evaluation.metrics import (
     PRIMARY_METRIC,
     DirectionMetrics,
@@ -27,6 +28,7 @@ __all__ = [
     "console_table",
     "contact_sheet",
     "evaluate_retrieval",
+    "fused",
     "markdown_table",
     "mean_average_recall",
     "paired_bootstrap",

@@ -6,6 +6,10 @@ some, and are left out for a static acquirer or LoRA.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,23 +20,49 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.objectives import (
     PairDiscriminator,
     adversary,
+    discriminator_accuracy,
     info_nce,
     info_nce_one_way,
     mse,
+    relational_to_bank,
     semantic_consistency,
 )
-from ccr_adapters.objectives.precision import full_precision
 
 NO_TERM = (
     "No term is left to minimise: all weights are 0, or only those over disentangled features are not, which a static "
     "adapter does not have."
 )
 
-STAGES: dict[str, Terms] = {
-    # weights as published (Cai et al. 2025, section 'Training'; methods.md)
-    "cla": Terms(alignment=1.0, consistency=0.1, adversarial=0.001, guide="source"),
-    "cma": Terms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001, guide="visual"),
-}
+
+@dataclass(frozen=True)
+class DASDTerms(Terms):
+    """Weights of DASD's terms, and of those that measured well beside them.
+
+    Args:
+        alignment: Mean squared error between the raw target and source vectors.
+        cosine: One minus their cosine: the same pull, on vectors of unit length.
+        contrastive: InfoNCE between captions and pictures, both ways, negatives from the batch of all processes.
+        bank: InfoNCE of captions against all training pictures at once, whose vectors are cached.
+        relational: Divergence from the source captions' softmax over all training pictures to the target captions'.
+        consistency: L1 between the semantic-related feature and the guide.
+        adversarial: The encoder's side of the adversary.
+        scale: Inverse temperature of `contrastive` and `bank`.
+        relational_scale: Inverse temperature of `relational`.
+        guide: What the disentangled features are compared with, `"source"` or `"visual"`.
+    """
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"guide": ("source", "visual")}
+
+    alignment: float = 0.0
+    cosine: float = 0.0
+    contrastive: float = 0.0
+    bank: float = 0.0
+    relational: float = 0.0
+    consistency: float = 0.0
+    adversarial: float = 0.0
+    scale: float = 100.0
+    relational_scale: float = 20.0
+    guide: str = "source"
 
 
 class DASD(Method):
@@ -48,13 +78,19 @@ class DASD(Method):
         ConfigError: If no term is left to minimise, or the vectors of the pictures are needed and not given.
     """
 
+    terms_class = DASDTerms
+    stages: ClassVar[Mapping[str, Terms]] = {
+        # weights as published (Cai et al. 2025, section 'Training'; methods.md)
+        "cla": DASDTerms(alignment=1.0, consistency=0.1, adversarial=0.001, guide="source"),
+        "cma": DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001, guide="visual"),
+    }
     bank: Tensor
 
-    def __init__(self, model: CCRModel, language: str, terms: Terms, visual_bank: Tensor | None = None) -> None:
+    def __init__(self, model: CCRModel, language: str, terms: DASDTerms, visual_bank: Tensor | None = None) -> None:
         super().__init__(model, language)
-        if not terms.computed(dynamic=model.disentangles(language)):
+        if not self.computed(terms, dynamic=model.disentangles(language)):
             raise ConfigError(NO_TERM)
-        if (terms.bank or terms.relational) and visual_bank is None:
+        if "bank" in self.needs(terms) and visual_bank is None:
             raise ConfigError("The terms `bank` and `relational` need the vectors of all pictures: pass `visual_bank`.")
         self.terms = terms
         self.discriminator: PairDiscriminator | None = None
@@ -63,6 +99,18 @@ class DASD(Method):
         # the same in every process, and rebuilt from the cache: no part of a checkpoint
         bank = F.normalize(visual_bank.float(), dim=-1) if visual_bank is not None else torch.empty(0)
         self.register_buffer("bank", bank, persistent=False)
+
+    @classmethod
+    def computed(cls, terms: DASDTerms, *, dynamic: bool) -> list[str]:
+        """As in the base class; the settings are no terms, and a static adapter has no features to compare."""
+        names = ["alignment", "cosine", "contrastive", "bank", "relational"]
+        names += ["consistency", "adversarial"] if dynamic else []
+        return [name for name in names if getattr(terms, name)]
+
+    @classmethod
+    def needs(cls, terms: DASDTerms) -> frozenset[str]:
+        """The base's vectors of the source captions, and those of all pictures for the terms over them."""
+        return frozenset({"source_vectors"} | ({"bank"} if terms.bank or terms.relational else set()))
 
     def modules_of(self, kind: str) -> list[nn.Module]:
         """As in the base class; the discriminator is auxiliary."""
@@ -95,6 +143,7 @@ class DASD(Method):
         )
         target = target.float()  # (B, d)
         source, visual = source_vectors.float(), visual_vectors.float()
+        self.observe_vectors(target, visual)
         found: dict[str, Tensor] = {}
         if terms.alignment:
             found["alignment"] = terms.alignment * mse(target, source)
@@ -105,7 +154,8 @@ class DASD(Method):
         if terms.bank:
             found["bank"] = terms.bank * info_nce_one_way(target, self.bank, image_index, terms.scale)
         if terms.relational:
-            found["relational"] = terms.relational * self._relational(target, source)
+            relation = relational_to_bank(target, source, self.bank, scale=terms.relational_scale)
+            found["relational"] = terms.relational * relation
         features = condition.features.get(language)
         if features is not None:
             guide = source if terms.guide == "source" else visual
@@ -114,14 +164,9 @@ class DASD(Method):
                 consistency = semantic_consistency(features.related.float(), guide, smooth=terms.guide == "visual")
                 found["consistency"] = terms.consistency * consistency
             if self.discriminator is not None:
-                found.update(adversary(self.discriminator, features.agnostic.float(), guide, terms.adversarial))
+                agnostic = features.agnostic.float()
+                found.update(adversary(self.discriminator, agnostic, guide, terms.adversarial))
+                with torch.no_grad():
+                    true, shuffled = (self.discriminator(agnostic, g) for g in (guide, guide.roll(1, dims=0)))
+                    self.observe(discriminator_accuracy=discriminator_accuracy(true, shuffled))
         return found
-
-    def _relational(self, target: Tensor, source: Tensor) -> Tensor:
-        """KL from the source captions' softmax over the pictures to the target captions'. (B, d), (B, d) -> ()"""
-        scale = self.terms.relational_scale
-        with full_precision(target):
-            logits = scale * F.normalize(target, dim=-1) @ self.bank.t()  # (B, M)
-            with torch.no_grad():
-                teacher = F.softmax(scale * F.normalize(source, dim=-1) @ self.bank.t(), dim=-1)
-        return F.kl_div(F.log_softmax(logits, dim=-1), teacher, reduction="batchmean")

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ from ccr_adapters.errors import AdapterError
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VOCABULARY_WEIGHTS = "vocabulary.safetensors"
+HEAD_WEIGHTS = "head.safetensors"
 PEFT_PREFIX = "base_model.model."
 
 
@@ -121,6 +122,44 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if broken:
         raise AdapterError(f"'{path}' holds values that are not finite, in {broken[0]}. It must not be used.")
     return tensors
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Write tensors, floating-point ones in another precision if one is given."""
+    tensors = {
+        key: value.detach()
+        .to("cpu", dtype if dtype and value.is_floating_point() else value.dtype)
+        .contiguous()
+        .clone()
+        for key, value in state.items()
+    }
+    save_file(tensors, str(path), metadata={"format": "pt"})
+
+
+def fill_module(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Put the tensors of a file into a module that was built on the meta device.
+
+    Raises:
+        AdapterError: If keys are missing or left over, or a shape is another one.
+    """
+    tensors, expected = read_tensors(path), module.state_dict()
+    missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    wrong = [key for key in set(expected) & set(tensors) if expected[key].shape != tensors[key].shape]
+    wrong += [key for key in expected if key in tensors and _kind(expected[key]) != _kind(tensors[key])]
+    if missing or extra or wrong:
+        raise AdapterError(
+            f"'{path}' does not fit its configuration: {len(missing)} missing, {len(extra)} unexpected, {len(wrong)} of another "
+            f"shape or type ({', '.join((missing + extra + sorted(wrong))[:3])})."
+        )
+    floats = {
+        key: value.to(device, dtype if value.is_floating_point() else value.dtype) for key, value in tensors.items()
+    }
+    module.load_state_dict(floats, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _kind(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
 
 
 def write_adapter(

@@ -15,6 +15,7 @@ from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
     read_json,
 )
@@ -27,6 +28,13 @@ EXAMPLES = {
     "cs": '"Pes běží sněhem"',
     "zh": '"一只狗在雪地里奔跑"',
     "sw": '"Mbwa anakimbia kwenye theluji"',
+}
+
+
+_ADAPTERS = {
+    ("DASD", "dynamic"): "dynamic adapter with disentangled semantics (DASD)",
+    ("DASD", "static"): "static acquirer (MLA)",
+    ("FULL", None): "fine-tuned copies of the encoder's blocks (FULL)",
 }
 
 
@@ -107,18 +115,19 @@ def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dic
     own = folder / config.languages[code].folder
     adapter = read_json(own / ADAPTER_CONFIG)
     training = evidence.get("training") or config.languages[code].recipe or {}
-    method = str(adapter.get("peft_type", "")).upper()
-    if method == "DASD":
-        mode = adapter.get("mode")
-        what = "static acquirer (MLA)" if mode == "static" else "dynamic adapter with disentangled semantics (DASD)"
-        method = f"{what}, r = {adapter.get('r')}"
+    peft_type = str(adapter.get("peft_type", "")).upper()
+    method = _ADAPTERS.get((peft_type, adapter.get("mode")), peft_type)
+    method += f", r = {adapter.get('r')}" if adapter.get("r") else ""
+    recipe = str(training.get("method") or peft_type).lower()
+    if recipe not in ("dasd", "mla", "lora", "full"):
+        method += f", trained as {recipe.upper()}"
     base = config.base_model_name_or_path or "a base without a name"
     vocabulary = config.languages[code].vocabulary
     title = evidence.get("title") or f"{', '.join(codes)} for {Path(base).name}"
-    parameters = count_parameters(own / ADAPTER_WEIGHTS) + count_parameters(own / VOCABULARY_WEIGHTS)
+    parameters = sum(count_parameters(own / name) for name in (ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS))
     tags = [
         "ccr-adapters",
-        "dasd",
+        recipe,
         "cross-lingual",
         "cross-modal-retrieval",
         "multilingual",

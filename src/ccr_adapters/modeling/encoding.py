@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ccr_adapters.errors import CaptionError, ConfigError
+from ccr_adapters.errors import CaptionError, ConfigError, LanguageError
 from ccr_adapters.modeling.interfaces import Encodes
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.processing import CCRProcessor
@@ -66,6 +66,12 @@ def encode_text(
         if len(language) != len(texts):
             raise CaptionError(f"{len(language)} languages for {len(texts)} captions; pass one, or one a caption.")
         codes = [model.resolve_language(code) for code in language]
+    spaces = {model.space(code): code for code in codes}
+    if len(spaces) > 1:
+        named = ", ".join(sorted(str(code) for code in spaces.values()))
+        raise LanguageError(
+            f"These languages do not share a space ({named}): encode their captions one after the other."
+        )
     rows: list[list[int]] = [[] for _ in texts]
     for code in dict.fromkeys(codes):
         chosen = [index for index, own in enumerate(codes) if own == code]
@@ -81,7 +87,85 @@ def encode_text(
                 features = encoded.new_empty((len(texts), encoded.shape[1]))
             features[torch.tensor(batch, device=features.device)] = encoded
             bar.update(len(batch))
-    return torch.empty((0, model.embedding_dim)) if features is None else features
+    return torch.empty((0, model.dim_of(next(iter(codes), None)))) if features is None else features
+
+
+def encode_source(
+    model: Encodes,
+    captions: str | Sequence[str],
+    language: str | None = "active",
+    *,
+    batch_size: int = 64,
+    show_progress: bool | None = None,
+) -> Tensor:
+    """Encode captions of the base's own language for the space of a language.
+
+    In the base's space that is the base itself. A language with a head has fine-tuned one network for both, and its
+    source captions go through it: queries that were machine-translated into English, for example.
+
+    Args:
+        model: The model.
+        captions: One or many.
+        language: Whose space.
+        batch_size: Captions a forward pass.
+        show_progress: A progress bar; by default from 2,048 captions on.
+
+    Returns:
+        L2-normalised vectors in the order of the captions. (N, d)
+
+    Raises:
+        CaptionError: If a caption is empty or no text.
+        LanguageError: If the language has no adapter.
+    """
+    code = model.resolve_language(language)
+    if code is None or model.space(code) is None:
+        return encode_text(model, captions, None, batch_size=batch_size, show_progress=show_progress)
+    processor = _processor(model)
+    texts = check_captions([captions] if isinstance(captions, str) else captions)
+    rows = processor.token_ids(texts)
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    features = torch.empty((len(rows), model.dim_of(code)), device=model.device)
+    bar = tqdm(total=len(rows), desc="Captions", unit="captions", disable=not _shown(show_progress, len(rows)))
+    with torch.inference_mode(), bar:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = processor.pad([rows[index] for index in chosen])
+            if processor.pad_to_max_length:
+                # such a base reads the padding too
+                batch.attention_mask.fill_(1)
+            ids, mask, ends = (
+                part.to(model.device) for part in (batch.input_ids, batch.attention_mask, batch.pooled_at)
+            )
+            encoded, _, _ = model.target_features(ids, mask, ends, code, source=True)
+            features[torch.tensor(chosen, device=features.device)] = F.normalize(encoded.float(), dim=-1)
+            bar.update(len(chosen))
+    return features
+
+
+def map_visual(model: Encodes, vectors: Tensor, language: str | None, mask: Tensor | None = None) -> Tensor:
+    """Visual vectors of the base in a language's space.
+
+    An index of the base's vectors stays valid whatever languages come: those without a head use it as it is, and for one
+    with a head this maps it, without another look at a picture.
+
+    Args:
+        model: The model.
+        vectors: Pictures (M, d), or frames (M, T, d) for a head that takes them.
+        language: Whose space.
+        mask: 1 at real frames. (M, T)
+
+    Returns:
+        L2-normalised vectors. (M, d')
+    """
+    code = model.resolve_language(language)
+    if code is None or model.space(code) is None:
+        return F.normalize(vectors, dim=-1)
+    head: Any = model.heads[code]
+    place = next(head.parameters())
+    with torch.inference_mode():
+        moved = vectors.to(place.device, place.dtype)
+        mapped: Tensor = head.visual(moved, None if mask is None else mask.to(place.device))
+    return mapped
 
 
 def _batches(model: Encodes, rows: list[list[int]], codes: list[str | None], batch_size: int) -> Iterator[list[int]]:
@@ -137,12 +221,20 @@ def _encode_batch(model: Encodes, processor: CCRProcessor, rows: list[list[int]]
     return F.normalize(features.float(), dim=-1)
 
 
-def encode_image(model: Encodes, pictures: Any, *, batch_size: int = 32, show_progress: bool | None = None) -> Tensor:
+def encode_image(
+    model: Encodes,
+    pictures: Any,
+    language: str | None = "active",
+    *,
+    batch_size: int = 32,
+    show_progress: bool | None = None,
+) -> Tensor:
     """Encode pictures with the base's image tower, which no adapter touches.
 
     Args:
         model: The model.
         pictures: Paths, PIL images, arrays or tensors, one or many.
+        language: For whose captions; it makes a difference only for a language with a space of its own.
         batch_size: Pictures a forward pass; only so many are in memory at once.
         show_progress: A progress bar; by default from 2,048 pictures on.
 
@@ -163,7 +255,9 @@ def encode_image(model: Encodes, pictures: Any, *, batch_size: int = 32, show_pr
             pixels = processor.pixel_values(batch).to(model.device, model.dtype)
             features.append(F.normalize(pooler_output(model.get_image_features(pixels)).float(), dim=-1))
             bar.update(len(batch))
-    return torch.cat(features) if features else torch.empty((0, model.embedding_dim))
+    found = torch.cat(features) if features else torch.empty((0, model.embedding_dim))
+    code = model.resolve_language(language)
+    return found if model.space(code) is None else map_visual(model, found, code)
 
 
 def _shown(show_progress: bool | None, count: int) -> bool:

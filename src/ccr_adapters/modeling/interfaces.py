@@ -18,6 +18,7 @@ class Encodes(Protocol):
 
     base: Any
     vocabularies: nn.ModuleDict
+    heads: nn.ModuleDict
     processor: CCRProcessor | None
 
     @property
@@ -38,11 +39,23 @@ class Encodes(Protocol):
     def mixes_languages(self) -> bool:
         """Whether rows of several languages can share a pass."""
 
+    def space(self, code: str | None) -> str | None:
+        """Whose space the vectors of a language live in."""
+
+    def dim_of(self, code: str | None) -> int:
+        """Width of that space."""
+
     def base_features(self, **inputs: Tensor) -> Tensor:
         """Features of the base, untouched by adapters."""
 
     def target_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None, pooled_at: Tensor | None, language: str | Sequence[str]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pooled_at: Tensor | None,
+        language: str | Sequence[str],
+        *,
+        source: bool = False,
     ) -> tuple[Tensor, Tensor, Condition]:
         """Features of captions with their adapters."""
 
@@ -56,6 +69,7 @@ class HoldsLanguages(Protocol):
     base: Any
     config: Any
     vocabularies: nn.ModuleDict
+    heads: nn.ModuleDict
     processor: CCRProcessor | None
 
     @property
@@ -70,6 +84,9 @@ class HoldsLanguages(Protocol):
 
     def inject(self, adapter: PeftConfig, code: str, device: str | None = None) -> None:
         """Put an untrained adapter into the base."""
+
+    def build_head(self, config: Any) -> nn.Module:
+        """An untrained head for this base."""
 
     def delete_language(self, code: str) -> None:
         """Remove a language."""

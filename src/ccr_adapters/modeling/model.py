@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import PeftConfig, PeftType, inject_adapter_in_model
-from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
-from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
-from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, LanguageConfig, VocabularyConfig
-from ccr_adapters.dasd import BASE, Condition, DASDConfig, DASDLayer, find_text_encoder
-from ccr_adapters.dasd.anatomy import embedding_dim_of, width_of
+from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
+from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.dasd.disentangle import pool
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
-from ccr_adapters.modeling.encoding import encode_image, encode_text
+from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.fingerprint import weights_sha256
+from ccr_adapters.modeling.host import LanguageHost
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
 from ccr_adapters.modeling.towers import TextTower, pooler_output
-from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import end_token_id
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,7 +41,7 @@ class CCROutput(ModelOutput):
     image_embeds: Tensor | None = None
 
 
-class CCRModel(PreTrainedModel):
+class CCRModel(LanguageHost):
     """A dual encoder that understands more languages than it was trained on.
 
     Build one with [`CCRModel.from_base`] and [`CCRModel.add_language`], or load an adapter repository with
@@ -66,32 +56,6 @@ class CCRModel(PreTrainedModel):
         >>> model = CCRModel.from_pretrained("org/dasd-clip-de")  # doctest: +SKIP
         >>> model.similarity(model.encode_text(["Ein Hund"]), model.encode_image(["dog.jpg"]))  # doctest: +SKIP
     """
-
-    config_class = CCRConfig
-    base_model_prefix = "base"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-
-    def __init__(
-        self, config: CCRConfig, base: PreTrainedModel | None = None, processor: CCRProcessor | None = None
-    ) -> None:
-        super().__init__(config)
-        if base is None:
-            if config.base_config is None:
-                raise ConfigError(
-                    "A CCRConfig without `base_config` says nothing about the base; see CCRModel.from_base."
-                )
-            values = dict(config.base_config)
-            base = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
-        self.base = base.requires_grad_(False).eval()
-        self.vocabularies = nn.ModuleDict()
-        self.processor = processor
-        self.active_language: str | None = None
-        self.base_frozen = True
-        self._tower()  # refuse a base without a known text encoder now
-        self.eval()
 
     # --------------------------------------------------------------------------------------------------- building
 
@@ -137,222 +101,10 @@ class CCRModel(PreTrainedModel):
         )
         return cls(config, module, processor)
 
-    def add_language(
-        self,
-        code: str,
-        adapter: PeftConfig | None = None,
-        *,
-        tokenizer: Any | None = None,
-        vocabulary: VocabularyConfig | None = None,
-        source: Tensor | None = None,
-        touched: Iterable[int] | None = None,
-        max_length: int | None = None,
-    ) -> None:
-        """Give the model a new, untrained language.
-
-        Args:
-            code: Its BCP-47 code, `"de"`.
-            adapter: Any peft configuration; default `DASDConfig()`.
-            tokenizer: The language's own tokenizer; `None` shares the base's.
-            vocabulary: Its token embedding; default: a trained table of the encoder's width.
-            source: Rows that the table starts from. (n, e)
-            touched: Ids that the training captions use, for `train="touched"`.
-            max_length: Longest caption in tokens; default the base's.
-
-        Raises:
-            LanguageError: If the code is taken or reserved.
-        """
-        self.check_new_language(code)
-        # the caller may use its configuration again, for another language or base
-        adapter = DASDConfig() if adapter is None else copy.deepcopy(adapter)
-        encoder = find_text_encoder(self.base)
-        longest = self.processor.base_max_length if self.processor else int(encoder.config.max_position_embeddings)
-        if max_length is not None and not 2 <= max_length <= longest:
-            raise ConfigError(f"`max_length` is {max_length}; the base takes 2 to {longest} tokens.")
-        table: Vocabulary | None = None
-        if tokenizer is not None:
-            end = end_token_id(tokenizer)
-            if vocabulary is None:
-                vocabulary = VocabularyConfig(size=len(tokenizer), width=width_of(encoder.config))
-            if vocabulary.size < len(tokenizer):
-                raise ConfigError(f"The vocabulary has {vocabulary.size} rows, its tokenizer {len(tokenizer)} tokens.")
-            table = Vocabulary(vocabulary, width_of(encoder.config), source=source, touched=touched)
-            if isinstance(adapter, DASDConfig) and adapter.pooling_token_id is None:
-                adapter.pooling_token_id = end
-        elif vocabulary is not None:
-            raise ConfigError("A vocabulary needs the `tokenizer` that makes its ids.")
-        self.inject(adapter, code)
-        parameter = next(self.base.parameters())
-        if table is not None:
-            self.vocabularies[code] = table.to(parameter.device)
-        self.config.languages[code] = LanguageConfig(vocabulary=vocabulary, max_length=max_length or longest)
-        if self.processor is not None:
-            self.processor.add_language(code, tokenizer, max_length or longest)
-        self.set_language(code)
-
-    def check_new_language(self, code: str) -> None:
-        """Refuse a code that is taken, or that means the base."""
-        if code in self.config.languages:
-            raise LanguageError(f"Language {code!r} is already there. Remove it first with delete_language({code!r}).")
-        if code in BASE_LANGUAGES or code == "active" or not code or "." in code or "/" in code:
-            raise LanguageError(
-                f"{code!r} cannot be added: it means the base, or is no language code. Use one like 'de'."
-            )
-
-    def inject(self, adapter: PeftConfig, code: str, device: str | None = None) -> None:
-        """Put an untrained adapter into the base; on the device `"meta"` its weights take no memory yet."""
-        encoder = find_text_encoder(self.base)
-        _refuse_changes_of_the_base(adapter)
-        methods = {str(config.peft_type) for config in getattr(self.base, "peft_config", {}).values()}
-        # the wrappers of a deleted language stay
-        methods |= {str(DASDConfig().peft_type) for layer in self._tuner_layers() if isinstance(layer, DASDLayer)}
-        if methods - {str(adapter.peft_type)}:
-            # peft does not look for blocks inside the wrappers of another method
-            raise ConfigError(
-                f"The model's languages use {', '.join(sorted(methods))}; one of {adapter.peft_type} cannot stand beside "
-                "them on the same base. Build a second model for it."
-            )
-        if not isinstance(adapter, DASDConfig) and getattr(adapter, "target_modules", None) is None:
-            # peft's defaults know no dual encoders, and would look for their names in the image tower too
-            adapter.target_modules = _linear_maps(self.base, encoder.blocks_name)  # type: ignore[attr-defined]
-        with warnings.catch_warnings(), ExitStack() as undo:
-            # several adapters in one model are what this is for
-            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            undo.callback(self._forget, code, adapter)
-            if device is None:
-                inject_adapter_in_model(adapter, self.base, adapter_name=code)
-            else:
-                with torch.device(device):
-                    inject_adapter_in_model(adapter, self.base, adapter_name=code)
-            undo.pop_all()
-        self.train(self.training)
-
-    def _forget(self, code: str, adapter: PeftConfig) -> None:
-        """Remove an adapter, or what a failed injection left of it."""
-        getattr(self.base, "peft_config", {}).pop(code, None)
-        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(adapter.peft_type)])
-
-    def delete_language(self, code: str) -> None:
-        """Remove a language and its weights."""
-        self.known_language(code)
-        self._forget(code, self.base.peft_config[code])
-        if code in self.vocabularies:
-            del self.vocabularies[code]
-        del self.config.languages[code]
-        if self.processor is not None:
-            self.processor.remove_language(code)
-        if self.active_language == code:
-            self.active_language = next(iter(self.config.languages), None)
-
-    # -------------------------------------------------------------------------------------------------- languages
-
-    @property
-    def languages(self) -> list[str]:
-        """Codes of the languages that have an adapter here."""
-        return list(self.config.languages)
-
-    @property
-    def modalities(self) -> list[str]:
-        """What the model encodes."""
-        return ["text", "image"] if hasattr(self.base, "get_image_features") else ["text"]
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the shared space, `d`."""
-        return embedding_dim_of(self.base.config, find_text_encoder(self.base).config)
-
-    def set_language(self, code: str | None) -> None:
-        """Choose the language of captions that come without one; `None` or `"en"` is the base."""
-        self.active_language = self.resolve_language(code)
-
-    @contextmanager
-    def language(self, code: str | None) -> Iterator[CCRModel]:
-        """Choose a language for a while: `with model.language("de"): ...`."""
-        before = self.active_language
-        self.set_language(code)
-        try:
-            yield self
-        finally:
-            self.active_language = before
-
-    def known_language(self, code: str) -> str:
-        """The code, if it has an adapter; else an error that lists those there are."""
-        if code not in self.config.languages:
-            raise LanguageError(
-                f"Language {code!r} has no adapter. Loaded: {', '.join(sorted(self.languages)) or 'none'}. Load one with "
-                "CCRModel.from_pretrained(folder) or load_language(folder), or pass language=None for the base."
-            )
-        return code
-
-    def resolve_language(self, code: str | None) -> str | None:
-        """The language that a code means: `"active"` the chosen one, `None` and `"en"` the base (`None`)."""
-        if code is None or (code in BASE_LANGUAGES and code not in self.config.languages):
-            return None
-        return self.active_language if code == "active" else self.known_language(code)
-
-    def disentangles(self, code: str) -> bool:
-        """Whether a language's adapter is dynamic, and so makes disentangled features."""
-        config = getattr(self.base, "peft_config", {}).get(self.known_language(code))
-        return isinstance(config, DASDConfig) and config.mode == "dynamic"
-
-    def trainable(self, code: str) -> list[nn.Parameter]:
-        """Make the parameters of one language trainable, freeze all others, and return them."""
-        self.known_language(code)
-        self.requires_grad_(False)
-        for layer in self._tuner_layers():
-            layer.set_adapter([code])
-        chosen = [parameter for parameter in self.base.parameters() if parameter.requires_grad]
-        if code in self.vocabularies:
-            table: Any = self.vocabularies[code]
-            table.requires_grad_(True)
-            table.table.weight.requires_grad_(table.config.train == "all")
-            chosen += [parameter for parameter in table.parameters() if parameter.requires_grad]
-        return chosen
-
-    def _tuner_layers(self) -> list[BaseTunerLayer]:
-        return [module for module in self.base.modules() if isinstance(module, BaseTunerLayer)]
-
-    def unfreeze_base(self) -> None:
-        """Make the base itself trainable, before it has any language: an adapter would not fit the changed base.
-
-        Raises:
-            ConfigError: If there is a language already.
-        """
-        if self.languages:
-            raise ConfigError(f"The base has adapters ({', '.join(self.languages)}); train it before adding languages.")
-        self.base_frozen = False
-        self.base.requires_grad_(True)
-
-    def train(self, mode: bool = True) -> CCRModel:
-        """Set the mode; a frozen base keeps its dropout off, so that its targets stand still."""
-        super().train(mode)
-        if mode and self.base_frozen:
-            _keep_still(self.base)
-        return self
-
     # ------------------------------------------------------------------------------------------------- features
-
-    def mixes_languages(self) -> bool:
-        """Whether rows of several languages can share a pass: dynamic adapters know names per row, others do not."""
-        return all(isinstance(layer, DASDLayer) for layer in self._tuner_layers())
 
     def _tower(self) -> TextTower:
         return TextTower(self.base, find_text_encoder(self.base), self.config.pooling)
-
-    @contextmanager
-    def _others(self, code: str | None) -> Iterator[None]:
-        """Switch adapters that are not DASD's (LoRA, ...), which know no names per row, for one pass."""
-        layers = [layer for layer in self._tuner_layers() if not isinstance(layer, DASDLayer)]
-        before = [(layer, layer._disable_adapters, layer._active_adapter) for layer in layers]
-        try:
-            for layer in layers:
-                layer._disable_adapters = code is None
-                if code is not None:
-                    layer._active_adapter = [code]
-            yield
-        finally:
-            for layer, disabled, active in before:
-                layer._disable_adapters, layer._active_adapter = disabled, active
 
     def base_features(self, **inputs: Any) -> Tensor:
         """Features of the base, as if no adapter were there; not normalised. (B, d)"""
@@ -365,9 +117,9 @@ class CCRModel(PreTrainedModel):
             first = torch.zeros(len(last), dtype=torch.long, device=last.device)
             return pool(last, first if self.config.pooling == "first" else None, inputs.get("attention_mask"))
 
-    def embed_tokens(self, input_ids: Tensor, code: str) -> Tensor:
+    def embed_tokens(self, input_ids: Tensor, code: str | None) -> Tensor:
         """Token states of a language, from its own table or the base's. (B, L) -> (B, L, w)"""
-        if code in self.vocabularies:
+        if code is not None and code in self.vocabularies:
             return self.vocabularies[code](input_ids)
         return find_text_encoder(self.base).token_embedding(input_ids)
 
@@ -377,6 +129,8 @@ class CCRModel(PreTrainedModel):
         attention_mask: Tensor | None,
         pooled_at: Tensor | None,
         language: str | Sequence[str],
+        *,
+        source: bool = False,
     ) -> tuple[Tensor, Tensor, Condition]:
         """Encode captions with their adapters.
 
@@ -386,23 +140,53 @@ class CCRModel(PreTrainedModel):
                 token. (B, L)
             pooled_at: Position of each end token. (B,)
             language: One for all rows, or one a row.
+            source: The captions are in the base's language, with its ids, for a network that reads both (NRCCR).
 
         Returns:
-            Features (B, d), not normalised; last token states (B, L, w); and the pass's condition, which holds the
-            disentangled features of dynamic adapters.
+            Features (B, d), not normalised, or those of the language's own space, which are; last token states
+            (B, L, w); and the pass's condition, which holds the disentangled features of dynamic adapters.
         """
+        features, last, condition = self._adapted(input_ids, attention_mask, pooled_at, language, source)
+        spoken = language if isinstance(language, str) else next(iter(language), BASE)
+        if self.space(spoken) is not None:
+            mask = condition.attention_mask
+            real = torch.ones_like(input_ids) if mask is None else mask
+            features = self.heads[spoken].text(last, real)  # type: ignore[operator]
+        return features, last, condition
+
+    def token_states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pooled_at: Tensor | None,
+        language: str | Sequence[str],
+        *,
+        source: bool = False,
+    ) -> Tensor:
+        """Last token states of captions with their adapters; arguments as in `target_features`. -> (B, L, w)"""
+        return self._adapted(input_ids, attention_mask, pooled_at, language, source)[1]
+
+    def _adapted(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pooled_at: Tensor | None,
+        language: str | Sequence[str],
+        source: bool,
+    ) -> tuple[Tensor, Tensor, Condition]:
+        """Captions through the text tower with their adapters, to the base's space."""
         tower = self._tower()
         codes = [language] * len(input_ids) if isinstance(language, str) else list(language)
         names = sorted(set(codes))
         for name in names:
-            if name != BASE:
+            if name != BASE and name not in self.auxiliary:
                 self.known_language(name)
         if len(codes) != len(input_ids):
             raise LanguageError(f"{len(codes)} languages for {len(input_ids)} captions; pass one, or one a caption.")
         if len(names) > 1 and not self.mixes_languages():
             raise LanguageError(f"These adapters take one language a pass, not {', '.join(names)}. Split the batch.")
         if len(names) == 1:
-            states = self.embed_tokens(input_ids, names[0])
+            states = self.embed_tokens(input_ids, None if source else names[0])
         else:
             states = input_ids.new_zeros((*input_ids.shape, width_of(tower.encoder.config)), dtype=self.base.dtype)
             for name in names:
@@ -410,7 +194,7 @@ class CCRModel(PreTrainedModel):
                 states = states.index_copy(0, rows, self.embed_tokens(input_ids[rows], name).to(states.dtype))
         states = states.to(self.base.dtype)
         if pooled_at is None:
-            pooled_at = self._end_positions(input_ids, attention_mask, tower, codes)
+            pooled_at = self._end_positions(input_ids, attention_mask, tower, [BASE] * len(codes) if source else codes)
         if attention_mask is None and tower.family == "eos":
             # what stands behind the end token is padding
             attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
@@ -436,7 +220,7 @@ class CCRModel(PreTrainedModel):
 
     def _end_token(self, code: str, tower: TextTower) -> int:
         if self.processor is not None:
-            return end_token_id(self.processor.tokenizer_for(code))
+            return end_token_id(self.processor.tokenizer_for(None if code == BASE else code))
         adapter = getattr(self.base, "peft_config", {}).get(code)
         return getattr(adapter, "pooling_token_id", None) or tower.encoder.config.eos_token_id
 
@@ -481,7 +265,7 @@ class CCRModel(PreTrainedModel):
         return_loss: bool | None = None,
         **kwargs: Any,
     ) -> CCROutput:
-        """Score captions against pictures, as transformers' dual encoders do.
+        """Score captions against pictures, as transformers' dual encoders do, in the space of the captions' language.
 
         Args:
             input_ids: Ids of the captions. (B, L)
@@ -501,6 +285,9 @@ class CCRModel(PreTrainedModel):
         if visual_embeds is None:
             visual_embeds = pooler_output(self.get_image_features(pixel_values))  # type: ignore[arg-type]
         visual = F.normalize(visual_embeds, dim=-1)
+        spoken = self.resolve_language(language) if language is None or isinstance(language, str) else None
+        if spoken is not None and self.space(spoken) is not None:
+            visual = self.heads[spoken].visual(visual)  # type: ignore[operator]
         logits = text @ visual.t().to(text.dtype) * self.logit_scale
         bias = getattr(self.base, "logit_bias", None)
         if bias is not None:
@@ -530,6 +317,11 @@ class CCRModel(PreTrainedModel):
     @staticmethod
     def similarity(text: Tensor, visual: Tensor) -> Tensor:
         """Cosine similarity of every caption with every picture. (N, d), (M, d) -> (N, M)"""
+        if text.shape[-1] != visual.shape[-1]:
+            raise ConfigError(
+                f"Captions of width {text.shape[-1]}, pictures of width {visual.shape[-1]}. A language with a space of its own "
+                "needs its pictures there: encode_image(pictures, language=code), or map_visual(vectors, code)."
+            )
         return F.normalize(text, dim=-1) @ F.normalize(visual, dim=-1).t()
 
     # -------------------------------------------------------------------------------------------- encode and files
@@ -545,9 +337,24 @@ class CCRModel(PreTrainedModel):
         """Encode captions; see [`ccr_adapters.modeling.encoding.encode_text`]. -> (N, d), L2-normalised"""
         return encode_text(self, captions, language, batch_size=batch_size, show_progress=show_progress)
 
-    def encode_image(self, pictures: Any, *, batch_size: int = 32, show_progress: bool | None = None) -> Tensor:
+    def encode_source(self, captions: str | Sequence[str], language: str | None = "active", **kwargs: Any) -> Tensor:
+        """Encode captions of the base's own language for a language's space; see the function of that name. -> (N, d)"""
+        return encode_source(self, captions, language, **kwargs)
+
+    def encode_image(
+        self,
+        pictures: Any,
+        language: str | None = "active",
+        *,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+    ) -> Tensor:
         """Encode pictures; see [`ccr_adapters.modeling.encoding.encode_image`]. -> (M, d), L2-normalised"""
-        return encode_image(self, pictures, batch_size=batch_size, show_progress=show_progress)
+        return encode_image(self, pictures, language, batch_size=batch_size, show_progress=show_progress)
+
+    def map_visual(self, vectors: Tensor, language: str | None = "active", mask: Tensor | None = None) -> Tensor:
+        """Visual vectors of the base in a language's space, as they are unless it has its own. (M, d) -> (M, d')"""
+        return map_visual(self, vectors, language, mask)
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write an adapter repository; see [`ccr_adapters.modeling.persistence.save_model`]."""
@@ -566,44 +373,6 @@ class CCRModel(PreTrainedModel):
     def base_sha256(self) -> str:
         """Hash of the base's weights."""
         return weights_sha256(self.base)
-
-
-def _keep_still(module: nn.Module) -> None:
-    """Put a base into evaluation mode, but not the adapters inside it."""
-    # attention asks its own flag for dropout, so it is not enough to look for modules of that name; a block's flag only
-    # allows it to be recomputed
-    if not isinstance(module, (BaseTunerLayer, GradientCheckpointingLayer)):
-        module.training = False
-    for name, child in module.named_children():
-        if name == "base_layer" or not isinstance(module, BaseTunerLayer):
-            _keep_still(child)
-
-
-def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:
-    """Names of all linear maps of the text encoder's blocks, as they are without adapters."""
-    wrapped = tuple(f"{name}." for name, module in base.named_modules() if isinstance(module, BaseTunerLayer))
-    return {
-        name
-        for name, module in base.named_modules()
-        if name.startswith(f"{blocks_name}.")
-        and isinstance(module, (nn.Linear, BaseTunerLayer))
-        and not name.startswith(wrapped)
-    }
-
-
-def _refuse_changes_of_the_base(adapter: PeftConfig) -> None:
-    """Refuse what would train or rewrite parts of the base, which its own language and the pictures share."""
-    keys = ("modules_to_save", "trainable_token_indices", "layer_replication")
-    changes = [name for name in keys if getattr(adapter, name, None)]
-    changes += ["bias"] if getattr(adapter, "bias", "none") not in (None, "none") else []
-    # these split the base's weights between base and adapter
-    start = str(getattr(adapter, "init_lora_weights", None))
-    changes += ["init_lora_weights"] if start.startswith(("pissa", "olora", "corda", "loftq")) else []
-    if changes:
-        raise ConfigError(
-            f"`{changes[0]}={getattr(adapter, changes[0])!r}` would change the base, and with it the captions of its own "
-            "language. Leave it out."
-        )
 
 
 def _plain(config: Any) -> dict[str, Any]:

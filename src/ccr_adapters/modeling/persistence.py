@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
@@ -19,13 +18,16 @@ from ccr_adapters.errors import AdapterError, CCRError, LanguageError
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
     fill_adapter,
+    fill_module,
     inside,
     read_adapter_config,
     read_json,
     read_tensors,
     write_adapter,
+    write_tensors,
     written_aside,
 )
 from ccr_adapters.modeling.card import write_card
@@ -74,14 +76,9 @@ def save_model(
             write_adapter(folder, model.base, code, base_name=name, revision=config.base_revision, dtype=dtype)
             if code in model.vocabularies:
                 table: Any = model.vocabularies[code]
-                state: dict[str, torch.Tensor] = table.trained_state()
-                tensors = {
-                    key: value.to("cpu", dtype if dtype and value.is_floating_point() else value.dtype)
-                    .contiguous()
-                    .clone()
-                    for key, value in state.items()
-                }
-                save_file(tensors, str(folder / VOCABULARY_WEIGHTS), metadata={"format": "pt"})
+                write_tensors(folder / VOCABULARY_WEIGHTS, table.trained_state(), dtype)
+            if code in model.heads:
+                write_tensors(folder / HEAD_WEIGHTS, model.heads[code].state_dict(), dtype)
             if model.processor is not None and model.processor.languages.get(code, (None,))[0] is not None:
                 model.processor.languages[code][0].save_pretrained(str(folder))
         written = CCRConfig(
@@ -92,7 +89,7 @@ def save_model(
             pooling=config.pooling,
             visual_dim=config.visual_dim,
             languages={
-                code: LanguageConfig(own.vocabulary, own.max_length, folders[code], own.recipe)
+                code: LanguageConfig(own.vocabulary, own.max_length, folders[code], own.recipe, own.head)
                 for code, own in chosen.items()
             },
         )
@@ -254,6 +251,10 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
     dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
     try:
         fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
+        if language.head is not None:
+            with torch.device("meta"):
+                head = model.build_head(language.head)
+            model.heads[code] = fill_module(head, folder / HEAD_WEIGHTS, model.base.device, dtype)
     except AdapterError:
         # leave the model as it was
         model.config.languages[code] = language

@@ -2,72 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ccr_adapters.processing.captions import pad_ids, pad_token_id, token_ids
+from ccr_adapters.processing.processor import CCRProcessor
+
+# which column of the data plays which part in a batch
+COLUMN_OF = {"source": "caption", "back": "back_translation"}
 
 
 class TargetCollator:
     """Batches for training a language: its captions' ids, and the cached vectors of their sources and pictures.
 
     Args:
-        tokenizer: Tokenizer of the language.
-        max_length: Longest caption in tokens.
-        source: Vectors of the source captions, one a row of the data. (N, d)
+        processor: The model's processor, which knows the language.
+        language: Its code.
         visual: Vectors of the pictures. (M, d)
         image_index: Which picture each row shows. (N,)
-        pad_to: Fixed length, for bases that want one; they read the padding too, and pool at the last position.
+        source: Vectors of the source captions, one a row of the data. (N, d)
+        roles: Captions whose ids a batch holds beside the translations': `"source"` and `"back"`.
         unknown: Unknown words to sprinkle over the captions, as a share of their words; see `sprinkled`.
         seed: Seed of the sprinkling; with it a row always looks the same, however training was interrupted or shared.
     """
 
     def __init__(
         self,
-        tokenizer: Any,
-        max_length: int,
-        source: np.ndarray,
+        processor: CCRProcessor,
+        language: str,
         visual: np.ndarray,
         image_index: np.ndarray,
-        pad_to: int | None = None,
         *,
+        source: np.ndarray | None = None,
+        roles: Iterable[str] = (),
         unknown: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.unknown = unknown
-        self.seed = seed
-        self.source = source
+        self.processor = processor
+        self.language = language
         self.visual = visual
         self.image_index = image_index
-        self.pad_to = pad_to
+        self.source = source
+        self.roles = sorted(roles)
+        self.unknown = unknown
+        self.seed = seed
+        self.max_length = processor.languages[language][1]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the data that a batch is made of."""
+        return ["translation", *(COLUMN_OF[role] for role in self.roles)]
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Rows with `row` (index into the data) and `translation` to a batch."""
+        """Rows with `row` (index into the data) and the columns to a batch."""
         rows = np.asarray([example["row"] for example in examples])
-        ids = token_ids([example["translation"] for example in examples], self.tokenizer, self.max_length)
+        ids = self.processor.token_ids([example["translation"] for example in examples], self.language)
         if self.unknown:
+            unknown_id = self.processor.tokenizer_for(self.language).unk_token_id
             ids = [
-                sprinkled(own, self.unknown, self.tokenizer.unk_token_id, self.max_length, (self.seed, int(row)))
+                sprinkled(own, self.unknown, unknown_id, self.max_length, (self.seed, int(row)))
                 for own, row in zip(ids, rows, strict=True)
             ]
-        batch = pad_ids(ids, pad_token_id(self.tokenizer), self.pad_to)
-        if self.pad_to is not None:
-            batch.attention_mask.fill_(1)
-            batch.pooled_at.fill_(self.pad_to - 1)
+        found = self._role("target", ids, self.language)
+        for role in self.roles:
+            captions = [example[COLUMN_OF[role]] for example in examples]
+            found.update(self._role(role, self.processor.token_ids(captions), None))
         pictures = self.image_index[rows]
+        found["visual_vectors"] = torch.from_numpy(np.array(self.visual[pictures], dtype=np.float32))
+        found["image_index"] = torch.from_numpy(pictures.astype(np.int64))
+        if self.source is not None:
+            found["source_vectors"] = torch.from_numpy(np.array(self.source[rows], dtype=np.float32))
+        return found
+
+    def _role(self, role: str, ids: Sequence[Sequence[int]], language: str | None) -> dict[str, Tensor]:
+        batch = self.processor.pad(ids, language)
+        if self.processor.reads_padding(language):
+            batch.attention_mask.fill_(1)
+            batch.pooled_at.fill_(batch.input_ids.shape[1] - 1)
         return {
-            "target_input_ids": batch.input_ids,
-            "target_attention_mask": batch.attention_mask,
-            "target_pooled_at": batch.pooled_at,
-            "source_vectors": torch.from_numpy(np.array(self.source[rows], dtype=np.float32)),
-            "visual_vectors": torch.from_numpy(np.array(self.visual[pictures], dtype=np.float32)),
-            "image_index": torch.from_numpy(pictures.astype(np.int64)),
+            f"{role}_input_ids": batch.input_ids,
+            f"{role}_attention_mask": batch.attention_mask,
+            f"{role}_pooled_at": batch.pooled_at,
         }
 
 

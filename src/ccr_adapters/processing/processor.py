@@ -85,6 +85,10 @@ class CCRProcessor:
             return self.tokenizer, min(max_length, self.base_max_length), self.pad_to_max_length
         return tokenizer, max_length, False
 
+    def reads_padding(self, language: str | None) -> bool:
+        """Whether captions of a language go through a base that wants one length, and reads the padding too (SigLIP)."""
+        return self._entry(language)[2]
+
     def token_ids(self, captions: Sequence[str], language: str | None = None) -> list[list[int]]:
         """Ids of each caption, end token included, unpadded.
 

@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "trainable.safetensors"
 COMPLETE = "complete.json"
+# mean cosine between different captions from which on they are one; untrained small encoders reach 0.99 in good health
+COLLAPSED = 0.9995
+# steps before anything is said about it
+WARM = 10
 Evaluate = Callable[[Method], dict[str, float]]
 
 
@@ -133,7 +137,7 @@ class CCRTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self._terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         self._term_steps = 0
-        self._last_rows: list[int] = []
+        self._collapsed = 0
         self.add_callback(_MarkComplete())
 
     # ------------------------------------------------------------------------------------------------------- steps
@@ -170,7 +174,26 @@ class CCRTrainer(Trainer):
                 logs[f"term/{name}"] = round(float(total) / self._term_steps, 6)
             self._terms.clear()
             self._term_steps = 0
+            self._check_health(logs)
         super().log(logs, start_time)
+
+    def _check_health(self, logs: dict[str, float]) -> None:
+        """Log the figures that the method keeps, and stop where all captions have become one.
+
+        Raises:
+            TrainingError: If captions were alike in three logs running, which no later step mends.
+        """
+        observed = self.accelerator.unwrap_model(self.model).observed()
+        logs.update({f"health/{name}": round(value, 6) for name, value in observed.items()})
+        alike = observed.get("mean_cosine", 0.0)
+        self._collapsed = self._collapsed + 1 if alike > COLLAPSED else 0
+        if self._collapsed >= 3 and self.state.global_step >= WARM:
+            kept = last_checkpoint(str(self.args.output_dir))
+            raise TrainingError(
+                f"The captions have collapsed: at step {self.state.global_step} the mean cosine between different ones is "
+                f"{alike:.4f}, in the third log running or longer. Lower the learning rate, give a term with negatives more "
+                f"weight (contrastive, relational, triplet), or use larger batches. Last checkpoint: {kept or 'none'}."
+            )
 
     def _get_train_sampler(self, train_dataset: Any | None = None) -> Any:
         if self.lengths is None:

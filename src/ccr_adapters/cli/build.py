@@ -1,0 +1,102 @@
+"""What a recipe trains, built: the base, the language's vocabulary, the untrained adapter."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+
+from ccr_adapters.cli.checks import adapter_of, head_of
+from ccr_adapters.cli.recipe import Recipe
+from ccr_adapters.configuration import VocabularyConfig
+from ccr_adapters.dasd import find_text_encoder
+from ccr_adapters.dasd.anatomy import width_of
+from ccr_adapters.data.corpus import Corpus
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.vocabulary_source import source_table
+from ccr_adapters.processing.captions import token_ids
+from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
+
+
+def build_vocabulary(
+    recipe: Recipe, corpus: Corpus, model: CCRModel, folder: Path
+) -> tuple[PreTrainedTokenizerBase, VocabularyConfig, torch.Tensor | None, list[int] | None]:
+    """The language's tokenizer and the start of its table, made once and kept in the output folder."""
+    plan = recipe.vocabulary
+    if plan is None:
+        raise ConfigError("The recipe has no `vocabulary`.")
+    width = width_of(find_text_encoder(model.base).config)
+    base_table = find_text_encoder(model.base).token_embedding.weight
+    state = PartialState()
+    with state.main_process_first():
+        if not (folder / "table.safetensors").is_file():
+            translations, captions = list(corpus.rows["translation"]), list(corpus.rows["caption"])
+            longest = recipe.max_length or model.processor.base_max_length  # type: ignore[union-attr]
+            if plan.tokenizer:
+                tokenizer = AutoTokenizer.from_pretrained(plan.tokenizer)
+            else:
+                tokenizer = train_tokenizer(translations, size=plan.size, kind=plan.kind, max_length=longest)
+            if plan.source:
+                table = source_table(plan.source)
+            elif plan.start == "aligned":
+                base_tokens = model.processor.tokenizer  # type: ignore[union-attr]
+                table = start_table(translations, captions, tokenizer, base_tokens, base_table)
+            elif plan.start == "random":
+                generator = torch.Generator().manual_seed(recipe.seed)
+                spread = base_table.std().item()
+                table = base_table.mean(0).cpu() + spread * torch.randn(len(tokenizer), width, generator=generator)
+            else:
+                raise ConfigError(f"`vocabulary.start` is {plan.start!r}; expected 'aligned' or 'random'.")
+            tokenizer.save_pretrained(str(folder))
+            save_file({"table": table.contiguous()}, str(folder / ".table"))
+            os.replace(folder / ".table", folder / "table.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    table = load_file(str(folder / "table.safetensors"))["table"]
+    config = VocabularyConfig(
+        size=len(table),
+        width=table.shape[1],
+        projection=plan.projection,
+        train=plan.train,
+        source=plan.source,
+    )
+    touched: list[int] | None = None
+    if plan.train == "touched":
+        longest = recipe.max_length or model.processor.base_max_length  # type: ignore[union-attr]
+        touched = sorted({i for ids in token_ids(corpus.rows["translation"], tokenizer, longest) for i in ids})
+    return tokenizer, config, table, touched
+
+
+def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
+    """The bare base.
+
+    Raises:
+        ConfigError: If it cannot be compared with what the corpus shows.
+    """
+    width = None if corpus.visual is None else int(corpus.visual.shape[1])
+    model = CCRModel.from_base(base, pooling=recipe.pooling, visual_dim=width)
+    if width is None and "image" not in model.modalities:
+        raise ConfigError(f"The base '{base}' has no image tower, and the data has pictures instead of visual vectors.")
+    if width is not None and width != model.embedding_dim:
+        raise ConfigError(
+            f"The base '{base}' makes vectors of width {model.embedding_dim}, the visual vectors of the data have {width}."
+        )
+    return model
+
+
+def build_model(recipe: Recipe, corpus: Corpus, base: str, folder: Path) -> CCRModel:
+    """The base with the untrained language, its parameters trainable."""
+    model = load_base(recipe, corpus, base)
+    parts: dict[str, Any] = {"max_length": recipe.max_length, "head": head_of(recipe)}
+    if recipe.vocabulary is not None:
+        tokenizer, config, table, touched = build_vocabulary(recipe, corpus, model, folder)
+        parts.update(tokenizer=tokenizer, vocabulary=config, source=table, touched=touched)
+    set_seed(recipe.seed)
+    model.add_language(recipe.language, adapter_of(recipe), **parts)
+    model.trainable(recipe.language)
+    return model

@@ -1,0 +1,145 @@
+"""Everything that can be wrong in a recipe, built and refused before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import PeftType
+
+import ccr_adapters.full  # noqa: F401 - registers its method with peft
+from ccr_adapters.cli.recipe import Recipe, Stage
+from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.data.corpus import Corpus
+from ccr_adapters.errors import ConfigError, DataError, TrainingError
+from ccr_adapters.methods import NO_TERM, Method, Terms, method_of
+from ccr_adapters.training import CCRTrainingArguments
+
+
+def peft_config(values: Mapping[str, Any]) -> Any:
+    """A peft configuration from a recipe's `adapter:`.
+
+    Raises:
+        ConfigError: If the method or a key is unknown.
+    """
+    values = dict(values)
+    name = str(values.pop("peft_type", "DASD")).upper()
+    if name not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        known = ", ".join(sorted(str(getattr(key, "value", key)) for key in PEFT_TYPE_TO_CONFIG_MAPPING))
+        raise ConfigError(f"`peft_type` is {name!r}; peft knows {known}.")
+    try:
+        return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)](**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"`adapter`: {str(error).split('__init__() ')[-1]}") from error
+
+
+def adapter_of(recipe: Recipe) -> Any:
+    """The adapter of a recipe, or the one that its method has by default."""
+    return peft_config(method_of(recipe.method).adapter if recipe.adapter is None else recipe.adapter)
+
+
+def head_of(recipe: Recipe) -> HeadConfig | None:
+    """The mapping head of a recipe, or the one that its method has by default.
+
+    Raises:
+        ConfigError: If a key is unknown.
+    """
+    values = method_of(recipe.method).head if recipe.head is None else recipe.head
+    if values is None:
+        return None
+    try:
+        return HeadConfig(**values)
+    except TypeError as error:
+        raise ConfigError(f"`head`: {str(error).split('__init__() ')[-1]}") from error
+
+
+def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
+    """Training arguments of a stage: the recipe's, and over them the stage's own.
+
+    Raises:
+        ConfigError: If a name is unknown or a value impossible.
+    """
+    values = {"seed": recipe.seed, **recipe.arguments, **stage.arguments}
+    values["output_dir"] = str(Path(recipe.output_dir) / stage.name)
+    try:
+        arguments = CCRTrainingArguments(**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Arguments of stage '{stage.name}': {str(error).split('__init__() ')[-1]}") from error
+    if stage.patience and arguments.eval_strategy == "no":
+        raise ConfigError(
+            f"Stage '{stage.name}': `patience` counts evaluations; set `eval_strategy` to steps or epoch."
+        )
+    return arguments
+
+
+def stage_terms(recipe: Recipe, stage: Stage) -> Terms:
+    """Weights of a stage's terms: the method's published defaults by its name, and over them the recipe's."""
+    method = method_of(recipe.method)
+    if stage.name not in method.stages and not stage.terms:
+        raise ConfigError(
+            f"Stage '{stage.name}' has no published terms (those of {recipe.method} are {', '.join(method.stages)}); give it "
+            "`terms`."
+        )
+    return method.terms_class.from_dict(stage.terms, method.stages.get(stage.name))
+
+
+def language_stages(recipe: Recipe) -> list[Stage]:
+    """The stages that train the language; `english` trains the base."""
+    return [stage for stage in recipe.stages if stage.name != "english"]
+
+
+def needs_of(recipe: Recipe) -> frozenset[str]:
+    """What the batches of any stage must hold; see [`Method.needs`]."""
+    method: type[Method] = method_of(recipe.method)
+    return frozenset().union(*(method.needs(stage_terms(recipe, stage)) for stage in language_stages(recipe)))
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Build everything that can be wrong in a recipe, before any work.
+
+    Raises:
+        ConfigError: Naming what is wrong.
+    """
+    adapter, head = adapter_of(recipe), head_of(recipe)
+    method = method_of(recipe.method)
+    if head is None and method.head is not None:
+        raise ConfigError(f"The method {recipe.method!r} needs a `head`.")
+    if head is not None and recipe.method in ("dasd", "mla"):
+        raise ConfigError(
+            f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
+        )
+    dynamic = isinstance(adapter, DASDConfig) and adapter.mode == "dynamic"
+    for stage in recipe.stages:
+        stage_arguments(recipe, stage)
+    for stage in language_stages(recipe):
+        if not method.computed(stage_terms(recipe, stage), dynamic=dynamic):
+            raise ConfigError(f"Stage '{stage.name}': {NO_TERM}")
+
+
+def check_rows(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse a corpus that lacks what the recipe needs, or does not fill one batch, which would train nothing.
+
+    Raises:
+        DataError: If there are no back-translations, or some are empty.
+        TrainingError: If the pairs do not fill a batch.
+    """
+    if "back" in needs_of(recipe):
+        rows, column = corpus.rows, "back_translation"
+        fix = "Make them with `ccr-adapters translate --back-model`, or train without the cycle: set its term `cycle` to 0."
+        if column not in rows.column_names:
+            raise DataError(f"The method {recipe.method!r} needs back-translations, and the data has none. {fix}")
+        empty = [index for index, text in enumerate(rows[column]) if not isinstance(text, str) or not text.strip()]
+        if empty:
+            raise DataError(
+                f"{len(empty)} of {len(rows)} rows have an empty '{column}', the first is row {empty[0]}. {fix}"
+            )
+    for stage in recipe.stages:
+        arguments = stage_arguments(recipe, stage)
+        rows = arguments.train_batch_size * arguments.world_size
+        if len(corpus.rows) < rows and arguments.dataloader_drop_last:
+            raise TrainingError(
+                f"{len(corpus.rows)} pairs do not fill one batch of {rows}. Lower per_device_train_batch_size."
+            )

@@ -1,0 +1,373 @@
+"""The languages that live in one base: added, chosen, trained and removed, without a change to the base itself."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftConfig, PeftType, inject_adapter_in_model
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, HeadConfig, LanguageConfig, VocabularyConfig
+from ccr_adapters.dasd import DASDConfig, DASDLayer, find_text_encoder
+from ccr_adapters.dasd.anatomy import embedding_dim_of, width_of
+from ccr_adapters.errors import ConfigError, LanguageError
+from ccr_adapters.full import FullConfig, FullLayer
+from ccr_adapters.modeling.heads import Head
+from ccr_adapters.modeling.vocabulary import Vocabulary
+from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.captions import end_token_id
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class LanguageHost(PreTrainedModel):
+    """A frozen base with a small module per language beside it; how captions go through them is [`CCRModel`]'s.
+
+    Args:
+        config: The configuration.
+        base: The base model; `None` builds it from the configuration with random weights.
+        processor: Its processor.
+    """
+
+    config_class = CCRConfig
+    base_model_prefix = "base"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(
+        self, config: CCRConfig, base: PreTrainedModel | None = None, processor: CCRProcessor | None = None
+    ) -> None:
+        super().__init__(config)
+        if base is None:
+            if config.base_config is None:
+                raise ConfigError(
+                    "A CCRConfig without `base_config` says nothing about the base; see CCRModel.from_base."
+                )
+            values = dict(config.base_config)
+            base = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+        self.base = base.requires_grad_(False).eval()
+        self.vocabularies = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        self.auxiliary: list[str] = []  # networks of a method in training, which are no languages
+        self.processor = processor
+        self.active_language: str | None = None
+        self.base_frozen = True
+        find_text_encoder(self.base)  # refuse a base without a known text encoder now
+        self.eval()
+
+    # ---------------------------------------------------------------------------------------------- add and remove
+
+    def add_language(
+        self,
+        code: str,
+        adapter: PeftConfig | None = None,
+        *,
+        tokenizer: Any | None = None,
+        vocabulary: VocabularyConfig | None = None,
+        source: Tensor | None = None,
+        touched: Iterable[int] | None = None,
+        max_length: int | None = None,
+        head: HeadConfig | None = None,
+    ) -> None:
+        """Give the model a new, untrained language.
+
+        Args:
+            code: Its BCP-47 code, `"de"`.
+            adapter: Any peft configuration; default `DASDConfig()`.
+            tokenizer: The language's own tokenizer; `None` shares the base's.
+            vocabulary: Its token embedding; default: a trained table of the encoder's width.
+            source: Rows that the table starts from. (n, e)
+            touched: Ids that the training captions use, for `train="touched"`.
+            max_length: Longest caption in tokens; default the base's.
+            head: A mapping of its captions and pictures into a space of their own (NRCCR); default: the base's space.
+
+        Raises:
+            LanguageError: If the code is taken or reserved.
+        """
+        self.check_new_language(code)
+        # the caller may use its configuration again, for another language or base
+        adapter = DASDConfig() if adapter is None else copy.deepcopy(adapter)
+        encoder = find_text_encoder(self.base)
+        longest = self.processor.base_max_length if self.processor else int(encoder.config.max_position_embeddings)
+        if max_length is not None and not 2 <= max_length <= longest:
+            raise ConfigError(f"`max_length` is {max_length}; the base takes 2 to {longest} tokens.")
+        table: Vocabulary | None = None
+        if tokenizer is not None:
+            end = end_token_id(tokenizer)
+            if vocabulary is None:
+                vocabulary = VocabularyConfig(size=len(tokenizer), width=width_of(encoder.config))
+            if vocabulary.size < len(tokenizer):
+                raise ConfigError(f"The vocabulary has {vocabulary.size} rows, its tokenizer {len(tokenizer)} tokens.")
+            table = Vocabulary(vocabulary, width_of(encoder.config), source=source, touched=touched)
+            if isinstance(adapter, DASDConfig) and adapter.pooling_token_id is None:
+                adapter.pooling_token_id = end
+        elif vocabulary is not None:
+            raise ConfigError("A vocabulary needs the `tokenizer` that makes its ids.")
+        self.inject(adapter, code)
+        parameter = next(self.base.parameters())
+        if table is not None:
+            self.vocabularies[code] = table.to(parameter.device)
+        if head is not None:
+            # one head reads the language and its source
+            head = replace(head, positions=head.positions or longest)
+            self.heads[code] = self.build_head(head).to(parameter.device)
+        self.config.languages[code] = LanguageConfig(vocabulary, max_length or longest, head=head)
+        if self.processor is not None:
+            self.processor.add_language(code, tokenizer, max_length or longest)
+        self.set_language(code)
+
+    def build_head(self, config: HeadConfig) -> Head:
+        """An untrained head for this base."""
+        return Head(config, width_of(find_text_encoder(self.base).config), self.embedding_dim)
+
+    def check_new_language(self, code: str) -> None:
+        """Refuse a code that is taken, or that means the base."""
+        if code in self.config.languages:
+            raise LanguageError(f"Language {code!r} is already there. Remove it first with delete_language({code!r}).")
+        # adapters lie in module dictionaries, where the name of a method is taken: Tongan's 'to', for one
+        taken = hasattr(nn.ModuleDict, code)
+        if code in BASE_LANGUAGES or code == "active" or not code or "." in code or "/" in code or taken:
+            raise LanguageError(
+                f"{code!r} cannot be added: it means the base, is no language code, or is a name that torch needs. Use one like "
+                "'de', or the three-letter code ('ton')."
+            )
+
+    def inject(self, adapter: PeftConfig, code: str, device: str | None = None) -> None:
+        """Put an untrained adapter into the base; on the device `"meta"` its weights take no memory yet."""
+        encoder = find_text_encoder(self.base)
+        _refuse_changes_of_the_base(adapter)
+        methods = {PeftType(config.peft_type).value for config in getattr(self.base, "peft_config", {}).values()}
+        # the wrappers of a deleted language stay
+        methods |= {"DASD" for layer in self._tuner_layers() if isinstance(layer, DASDLayer)}
+        methods |= {"FULL" for layer in self._tuner_layers() if isinstance(layer, FullLayer)}
+        method = PeftType(adapter.peft_type).value
+        if methods - {method}:
+            # peft does not look for blocks inside the wrappers of another method
+            raise ConfigError(
+                f"The model's languages use {', '.join(sorted(methods))}; one of {method} cannot stand beside "
+                "them on the same base. Build a second model for it."
+            )
+        if not isinstance(adapter, (DASDConfig, FullConfig)) and getattr(adapter, "target_modules", None) is None:
+            # peft's defaults know no dual encoders, and would look for their names in the image tower too
+            adapter.target_modules = _linear_maps(self.base, encoder.blocks_name)  # type: ignore[attr-defined]
+        with warnings.catch_warnings(), ExitStack() as undo:
+            # several adapters in one model are what this is for
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            undo.callback(self._forget, code, adapter)
+            if device is None:
+                inject_adapter_in_model(adapter, self.base, adapter_name=code)
+            else:
+                with torch.device(device):
+                    inject_adapter_in_model(adapter, self.base, adapter_name=code)
+            undo.pop_all()
+        self.train(self.training)
+
+    def _forget(self, code: str, adapter: PeftConfig) -> None:
+        """Remove an adapter, or what a failed injection left of it."""
+        getattr(self.base, "peft_config", {}).pop(code, None)
+        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(adapter.peft_type)])
+
+    def delete_language(self, code: str) -> None:
+        """Remove a language and its weights."""
+        self.known_language(code)
+        self._forget(code, self.base.peft_config[code])
+        for parts in (self.vocabularies, self.heads):
+            if code in parts:
+                del parts[code]
+        del self.config.languages[code]
+        if self.processor is not None:
+            self.processor.remove_language(code)
+        if self.active_language == code:
+            self.active_language = next(iter(self.config.languages), None)
+
+    def add_auxiliary(self, name: str, like: str) -> None:
+        """Add an untrained network like a language's, for a method that trains a teacher beside it.
+
+        It is no language: it cannot be chosen, and it is never saved.
+        """
+        self.known_language(like)
+        if name in self.auxiliary or name in self.config.languages:
+            raise LanguageError(f"{name!r} is taken.")
+        adapter = copy.deepcopy(self.base.peft_config[like])
+        self.inject(adapter, name)
+        for parts in (self.vocabularies, self.heads):
+            if like in parts:
+                parts[name] = copy.deepcopy(parts[like])
+        self.auxiliary.append(name)
+
+    def remove_auxiliary(self, name: str) -> None:
+        """Remove such a network, which leaves no trace."""
+        self.auxiliary.remove(name)
+        self._forget(name, self.base.peft_config[name])
+        for parts in (self.vocabularies, self.heads):
+            if name in parts:
+                del parts[name]
+
+    # -------------------------------------------------------------------------------------------------- languages
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages that have an adapter here."""
+        return list(self.config.languages)
+
+    @property
+    def modalities(self) -> list[str]:
+        """What the model encodes."""
+        return ["text", "image"] if hasattr(self.base, "get_image_features") else ["text"]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the shared space, `d`."""
+        return embedding_dim_of(self.base.config, find_text_encoder(self.base).config)
+
+    def set_language(self, code: str | None) -> None:
+        """Choose the language of captions that come without one; `None` or `"en"` is the base."""
+        self.active_language = self.resolve_language(code)
+
+    @contextmanager
+    def language(self, code: str | None) -> Iterator[Self]:
+        """Choose a language for a while: `with model.language("de"): ...`."""
+        before = self.active_language
+        self.set_language(code)
+        try:
+            yield self
+        finally:
+            self.active_language = before
+
+    def known_language(self, code: str) -> str:
+        """The code, if it has an adapter; else an error that lists those there are."""
+        if code not in self.config.languages:
+            raise LanguageError(
+                f"Language {code!r} has no adapter. Loaded: {', '.join(sorted(self.languages)) or 'none'}. Load one with "
+                "CCRModel.from_pretrained(folder) or load_language(folder), or pass language=None for the base."
+            )
+        return code
+
+    def resolve_language(self, code: str | None) -> str | None:
+        """The language that a code means: `"active"` the chosen one, `None` and `"en"` the base (`None`)."""
+        if code is None or (code in BASE_LANGUAGES and code not in self.config.languages):
+            return None
+        return self.active_language if code == "active" else self.known_language(code)
+
+    def dim_of(self, code: str | None) -> int:
+        """Width of the space that a language's vectors live in."""
+        own = self.space(code)
+        return self.embedding_dim if own is None else int(self.heads[own].config.space)  # type: ignore[union-attr, arg-type]
+
+    def disentangles(self, code: str) -> bool:
+        """Whether a language's adapter is dynamic, and so makes disentangled features."""
+        config = getattr(self.base, "peft_config", {}).get(self.known_language(code))
+        return isinstance(config, DASDConfig) and config.mode == "dynamic"
+
+    def trainable(self, code: str) -> list[nn.Parameter]:
+        """Make the parameters of one language trainable, and of what trains it; freeze all others, and return them."""
+        self.known_language(code)
+        self.requires_grad_(False)
+        names = [code, *self.auxiliary]
+        for layer in self._tuner_layers():
+            layer.set_adapter(names)
+        for name in names:
+            if name in self.vocabularies:
+                table: Any = self.vocabularies[name]
+                table.requires_grad_(True)
+                table.table.weight.requires_grad_(table.config.train == "all")
+            if name in self.heads:
+                self.heads[name].requires_grad_(True)
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _tuner_layers(self) -> list[BaseTunerLayer]:
+        return [module for module in self.base.modules() if isinstance(module, BaseTunerLayer)]
+
+    def unfreeze_base(self) -> None:
+        """Make the base itself trainable, before it has any language: an adapter would not fit the changed base.
+
+        Raises:
+            ConfigError: If there is a language already.
+        """
+        if self.languages:
+            raise ConfigError(f"The base has adapters ({', '.join(self.languages)}); train it before adding languages.")
+        self.base_frozen = False
+        self.base.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen base keeps its dropout off, so that its targets stand still."""
+        super().train(mode)
+        if mode and self.base_frozen:
+            _keep_still(self.base)
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- passes
+
+    def space(self, code: str | None) -> str | None:
+        """Whose space the vectors of a language live in: its own code if it has a head, `None` for the base's."""
+        return code if code is not None and code in self.heads else None
+
+    def mixes_languages(self) -> bool:
+        """Whether rows of several languages can share a pass: dynamic adapters know names per row, others do not."""
+        return not self.heads and all(isinstance(layer, DASDLayer) for layer in self._tuner_layers())
+
+    @contextmanager
+    def _others(self, code: str | None) -> Iterator[None]:
+        """Switch adapters that are not DASD's (LoRA, ...), which know no names per row, for one pass."""
+        layers = [layer for layer in self._tuner_layers() if not isinstance(layer, DASDLayer)]
+        before = [(layer, layer._disable_adapters, layer._active_adapter) for layer in layers]
+        try:
+            for layer in layers:
+                layer._disable_adapters = code is None
+                if code is not None:
+                    layer._active_adapter = [code]
+            yield
+        finally:
+            for layer, disabled, active in before:
+                layer._disable_adapters, layer._active_adapter = disabled, active
+
+
+def _keep_still(module: nn.Module) -> None:
+    """Put a base into evaluation mode, but not the adapters inside it."""
+    # attention asks its own flag for dropout, so it is not enough to look for modules of that name; a block's flag only
+    # allows it to be recomputed
+    if not isinstance(module, (BaseTunerLayer, GradientCheckpointingLayer)):
+        module.training = False
+    for name, child in module.named_children():
+        if name == "base_layer" or not isinstance(module, BaseTunerLayer):
+            _keep_still(child)
+
+
+def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:
+    """Names of all linear maps of the text encoder's blocks, as they are without adapters."""
+    wrapped = tuple(f"{name}." for name, module in base.named_modules() if isinstance(module, BaseTunerLayer))
+    return {
+        name
+        for name, module in base.named_modules()
+        if name.startswith(f"{blocks_name}.")
+        and isinstance(module, (nn.Linear, BaseTunerLayer))
+        and not name.startswith(wrapped)
+    }
+
+
+def _refuse_changes_of_the_base(adapter: PeftConfig) -> None:
+    """Refuse what would train or rewrite parts of the base, which its own language and the pictures share."""
+    keys = ("modules_to_save", "trainable_token_indices", "layer_replication")
+    changes = [name for name in keys if getattr(adapter, name, None)]
+    changes += ["bias"] if getattr(adapter, "bias", "none") not in (None, "none") else []
+    # these split the base's weights between base and adapter
+    start = str(getattr(adapter, "init_lora_weights", None))
+    changes += ["init_lora_weights"] if start.startswith(("pissa", "olora", "corda", "loftq")) else []
+    if changes:
+        raise ConfigError(
+            f"`{changes[0]}={getattr(adapter, changes[0])!r}` would change the base, and with it the captions of its own "
+            "language. Leave it out."
+        )

@@ -1,0 +1,87 @@
+"""Every method is a recipe: it runs, learns, goes on after a kill, and what it leaves loads with the same numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+
+from ccr_adapters.cli.train import evaluate_model, run_recipe
+from ccr_adapters.errors import DataError
+from ccr_adapters.methods import METHODS
+from ccr_adapters.modeling import CCRModel
+
+HEAD = {"space": 24, "width": 16, "attention_heads": 2, "dropout": 0.1}
+ADAPTERS = {"dasd": {"peft_type": "DASD", "r": 4, "condition_dim": 16, "generator_rank": 4}}
+
+
+def plan_for(recipe, name, output, **changes):
+    method = METHODS[name]
+    values = {
+        "method": name,
+        "adapter": ADAPTERS.get(name),
+        "head": HEAD if method.head is not None else None,
+        "vocabulary": {"size": 60, "kind": "bpe"},
+        "stages": [{"name": stage} for stage in method.stages],
+    }
+    return recipe(output, **{**values, **changes})
+
+
+@pytest.fixture
+def with_back(corpus):
+    """The corpus, with back-translations."""
+    rows = corpus.rows.add_column("back_translation", list(corpus.rows["caption"]))
+    return dataclasses.replace(corpus, rows=rows)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run(name, recipe, with_back):
+    outcome = run_recipe(plan_for(recipe, name, "run"), with_back)
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    asked = with_back.test["test"]
+    again = evaluate_model(loaded, asked, "de")
+    assert again.sum_r == outcome.metrics["test/de"].sum_r
+    assert torch.equal(
+        loaded.encode_text(asked.captions["de"], "de"), outcome.model.encode_text(asked.captions["de"], "de")
+    )
+    bare = CCRModel.from_base(loaded.config.base_model_name_or_path)
+    assert torch.equal(loaded.encode_text(["dog", "red cat"], None), bare.encode_text(["dog", "red cat"], None))
+    assert not [key for key in outcome.model.state_dict() if "teacher" in key]
+
+
+@pytest.mark.parametrize("name", ["nrccr", "cl2cm"])
+def test_a_killed_run_goes_on_to_the_same_model(name, recipe, with_back):
+    whole = run_recipe(plan_for(recipe, name, "whole"), with_back, evaluate=False)
+    plan = plan_for(recipe, name, "killed")
+    run_recipe(plan, with_back, evaluate=False)
+    folder = whole.adapter.parent.with_name("killed")
+    for gone in ("adapter", "joint/checkpoint-5", "joint/stage.json", "joint/stage.safetensors"):
+        path = folder / gone
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = run_recipe(plan, with_back, evaluate=False)
+    assert again.summary["stages"]["joint"]["resumed_from"] == "checkpoint-4"
+    for path in sorted(whole.adapter.glob("*.safetensors")):
+        assert path.read_bytes() == (again.adapter / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("name", ["nrccr", "cl2cm"])
+def test_training_learns(name, recipe, with_back):
+    arguments = {**recipe().arguments, "max_steps": 60, "learning_rate": 3e-3, "save_strategy": "no"}
+    terms = {"cycle": 0.0} if name == "nrccr" else {"scale": 10.0, "temperature": 0.1}
+    stages = [{"name": "joint", "terms": terms}]
+    outcome = run_recipe(plan_for(recipe, name, "run", arguments=arguments, stages=stages), with_back)
+    before, after = (outcome.metrics[f"test/de{suffix}"].sum_r for suffix in (" before", ""))
+    assert after > before + 60
+
+
+def test_missing_back_translations_are_said_before_training(recipe, corpus):
+    plan = plan_for(recipe, "nrccr", "run")
+    with pytest.raises(DataError, match="nrccr.*needs back-translations.*--back-model.*cycle"):
+        run_recipe(plan, corpus)
+    rows = corpus.rows.add_column("back_translation", ["a dog", " ", *["x"] * 18])
+    with pytest.raises(DataError, match="1 of 20 rows have an empty 'back_translation', the first is row 1"):
+        run_recipe(plan, dataclasses.replace(corpus, rows=rows))
+    stages = [{"name": "joint", "terms": {"cycle": 0.0}, "arguments": {"max_steps": 1}}]
+    run_recipe(plan_for(recipe, "nrccr", "without", stages=stages), corpus, evaluate=False)

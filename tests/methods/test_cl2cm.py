@@ -1,0 +1,142 @@
+"""CL2CM: the student's terms are over what retrieval sees; the teacher learns beside it and leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.full import FullConfig
+from ccr_adapters.methods import CL2CM, CL2CMTerms
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.objectives import info_nce, relational
+
+PUBLISHED = CL2CM.stages["joint"]
+KINDS = {"full": lambda: FullConfig(), "dasd": lambda: DASDConfig(r=4, condition_dim=16, generator_rank=4)}
+
+
+@pytest.fixture
+def build(bases, german_tokenizer):
+    """Function that builds a model with a language of a kind, not the identity."""
+
+    def make(family="bert", kind="full", own=False, head=None):
+        torch.manual_seed(5)
+        model = CCRModel.from_base(bases[family])
+        model.add_language("de", KINDS[kind](), tokenizer=german_tokenizer if own else None, head=head)
+        with torch.no_grad():
+            for parameter in model.trainable("de"):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return model.eval()
+
+    return make
+
+
+def vectors(model, rows, role, name):
+    parts = (rows[f"{role}_{key}"] for key in ("input_ids", "attention_mask", "pooled_at"))
+    return model.target_features(*parts, name, source=role == "source")[0]
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert", "xlmr"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("own", [False, True], ids=["shared tokens", "own tokens"])
+def test_the_terms_are_those_of_what_retrieval_encodes(family, kind, own, build, batch, captions):
+    model = build(family, kind, own)
+    rows = batch(model, "source")
+    method = CL2CM(model, "de", PUBLISHED).eval()
+    with torch.no_grad():
+        found = method(**rows)
+        visual, ids = rows["visual_vectors"], rows["image_index"]
+        target = model.encode_text(captions, "de")
+        source = vectors(model, rows, "source", "de")
+        taught = [vectors(model, rows, role, "de_teacher") for role in ("source", "target")]
+    near = {"abs": 2e-4}
+    assert found["contrastive"].item() == pytest.approx(info_nce(target, visual, scale=20, ids=ids).item(), **near)
+    assert found["source"].item() == pytest.approx(info_nce(source, visual, scale=20, ids=ids).item(), **near)
+    assert found["sentence"].item() == pytest.approx(info_nce(*taught, scale=20, ids=ids).item(), **near)
+    transfer = relational(*taught, visual, target, temperature=0.05, ids=ids)
+    assert found["transfer"].item() == pytest.approx(transfer.item(), **near)
+    assert set(found) == {"contrastive", "source", "sentence", "words", "transfer"}
+    assert 0 < found["words"].item() < 20
+
+
+def test_the_teacher_learns_from_its_terms_and_the_student_from_its_own(build, batch):
+    model = build(own=True)
+    method = CL2CM(model, "de", PUBLISHED)
+    found = method(**batch(model, "source"))
+
+    def reached(*names):
+        method.zero_grad()
+        sum(found[name] for name in names).backward(retain_graph=True)
+        return {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+    teacher = {name for name, p in method.named_parameters() if "de_teacher" in name and p.requires_grad}
+    student = {name for name, p in method.named_parameters() if "de_teacher" not in name and p.requires_grad}
+    assert teacher
+    assert len(teacher) == len(student)
+    taught, learned = reached("sentence", "words"), reached("contrastive", "transfer")
+    assert taught <= teacher
+    assert learned <= student
+    # keys have biases that no softmax can see
+    assert {name for name in teacher - taught if "key.bias" not in name} == set()
+    assert {name for name in student - learned if "key.bias" not in name} == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_teacher_leaves_no_trace(kind, build, batch, german, tmp_path):
+    model = build(kind=kind, own=True)
+    before, keys = model.encode_text(german, "de"), set(model.state_dict())
+    method = CL2CM(model, "de", PUBLISHED)
+    assert "de_teacher_" not in "".join(model.languages)
+    assert any("de_teacher" in name for name in method.trainable_state())
+    sum(method(**batch(model, "source")).values()).backward()
+    method.finish()
+    method.finish()
+    assert set(model.state_dict()) == keys
+    assert torch.equal(model.encode_text(german, "de"), before)
+    model.save_pretrained(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if "teacher" in path.name]
+    assert torch.equal(CCRModel.from_pretrained(tmp_path).encode_text(german, "de"), before)
+    CL2CM(model, "de", PUBLISHED).finish()  # and a second stage can have one again
+
+
+def test_the_groups_of_the_optimiser_know_both_tables(build):
+    model = build(own=True)
+    method = CL2CM(model, "de", PUBLISHED)
+    assert method.modules_of("vocabulary") == [model.vocabularies["de"], model.vocabularies["de_teacher"]]
+
+
+def test_in_a_space_of_its_own(build, batch):
+    model = build(head=HeadConfig(space=20, width=16, attention_heads=2))
+    rows = batch(model, "source")
+    found = CL2CM(model, "de", PUBLISHED).eval()(**rows)
+    target, visual = vectors(model, rows, "target", "de"), model.map_visual(rows["visual_vectors"], "de")
+    expected = info_nce(target, visual, scale=20, ids=rows["image_index"])
+    assert found["contrastive"].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_the_student_alone(build, batch):
+    model = build()
+    method = CL2CM(model, "de", CL2CMTerms(contrastive=2.0))
+    assert method.teaches is False
+    rows = batch(model)
+    assert set(method(**rows)) == {"contrastive"}
+    assert CL2CM.needs(method.terms) == frozenset()
+
+
+def test_objectives_that_cannot_be(build):
+    with pytest.raises(ConfigError, match="term"):
+        CL2CM(build(), "de", CL2CMTerms())
+    with pytest.raises(ConfigError, match="transfer"):
+        CL2CM(build(), "de", CL2CMTerms(contrastive=1, transfer=1))
+
+
+def test_words_need_a_token_to_hide_them_behind(build, batch):
+    model = build()
+    method = CL2CM(model, "de", PUBLISHED)
+    rows = batch(model, "source")
+    tokenizer = model.processor.tokenizer
+    tokenizer.mask_token = tokenizer.unk_token = None
+    with pytest.raises(ConfigError, match="mask"):
+        method(**rows)
