@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,3 +86,25 @@ def test_missing_back_translations_are_said_before_training(recipe, corpus):
         run_recipe(plan, dataclasses.replace(corpus, rows=rows))
     stages = [{"name": "joint", "terms": {"cycle": 0.0}, "arguments": {"max_steps": 1}}]
     run_recipe(plan_for(recipe, "nrccr", "without", stages=stages), corpus, evaluate=False)
+
+
+def test_videos_are_learned_from_their_frames(recipe, with_back):
+    noise = np.random.default_rng(1)
+    # what tells two videos apart is the order of their frames
+    scenes = noise.normal(size=(5, 4, 32)).astype("float32")
+    videos = [scenes[index // 2][:: 1 if index % 2 else -1] for index in range(10)]
+    shown = {"videos": videos, "visual": None}
+    asked = dataclasses.replace(with_back.validation, **shown)
+    corpus = dataclasses.replace(with_back, validation=asked, test={"test": asked}, **shown)
+    arguments = {**recipe().arguments, "max_steps": 80, "learning_rate": 3e-3, "save_strategy": "no"}
+    stages = [{"name": "joint", "terms": {"cycle": 0.0}}]
+    scores = {}
+    for frames in (0, 6):
+        plan = plan_for(
+            recipe, "nrccr", f"run{frames}", head={**HEAD, "frames": frames}, arguments=arguments, stages=stages
+        )
+        outcome = run_recipe(plan, corpus)
+        scores[frames] = outcome.metrics["test/de"].t2i.r1
+        again = evaluate_model(CCRModel.from_pretrained(outcome.adapter), asked, "de")
+        assert again.sum_r == outcome.metrics["test/de"].sum_r
+    assert scores[6] > scores[0]

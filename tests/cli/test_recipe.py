@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ccr_adapters.cli.recipe import Stage, VocabularyRecipe, load_recipe, recipe_from_dict
 from ccr_adapters.cli.checks import (
     adapter_of,
     check_recipe,
@@ -18,6 +17,7 @@ from ccr_adapters.cli.checks import (
     stage_arguments,
     stage_terms,
 )
+from ccr_adapters.cli.recipe import Stage, VocabularyRecipe, load_recipe, recipe_from_dict
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods import DASD, METHODS, NRCCR, DASDTerms

@@ -223,3 +223,21 @@ def test_a_corpus_built_by_hand_is_checked_too(changes, message):
     assert len(Corpus(**values).rows) == 3
     with pytest.raises(DataError, match=message):
         Corpus(**{**values, **changes})
+
+
+def test_back_translations_and_weights_come_along(tmp_path):
+    write(tmp_path, train={"back_translation": ["a dog", "a cat", "that dog"], "trust": [1.0, 0.5, 0.0]})
+    corpus = load_corpus({"path": str(tmp_path), "columns": {"weight": "trust"}}, "de")
+    assert corpus.rows.column_names == ["caption", "translation", "back_translation", "weight"]
+    assert corpus.rows["weight"] == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [([1.0, 1.5, 0.0], "row 1: 1.5"), ([1.0, float("nan"), 0.0], "row 1: nan"), ([0.0, 0.0, 0.0], "weight. of 0")],
+)
+def test_weights_that_are_no_shares(weights, message):
+    data = dataset()
+    data["train"] = data["train"].add_column("weight", weights)
+    with pytest.raises(DataError, match=message):
+        Corpus.from_dataset(data, "de")

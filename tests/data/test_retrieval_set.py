@@ -29,11 +29,22 @@ def test_a_set_that_fits():
     assert build(visual=None, pictures=["a.png", "b.png"]).visual is None
 
 
+def test_videos_of_any_length_and_facts():
+    frames = [np.zeros((3, 4)), np.zeros((7, 4))]
+    found = build(visual=None, videos=frames, facts={"protocol": "one caption a video"})
+    assert found.videos is frames
+    assert found.facts["protocol"] == "one caption a video"
+    assert build().facts == {}
+    assert build().videos is None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"visual": None}, "either pictures or"),
         ({"pictures": ["a", "b"]}, "either pictures or"),
+        ({"videos": [np.zeros((3, 4))] * 2}, "either pictures or .*one of them"),
+        ({"visual": None, "videos": [np.zeros((3, 4))] * 3}, "2 image ids for 3"),
         ({"image_ids": ["a"]}, "1 image ids for 2 pictures"),
         ({"image_ids": ["a", "b", "c"], "visual": None, "pictures": ["x", "y"]}, "3 image ids for 2 pictures"),
         ({"caption_to_image": {"en": np.array([0, 1]), "de": np.array([1, 0])}}, "'en': 3 captions with 2 answers"),

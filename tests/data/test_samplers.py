@@ -86,3 +86,22 @@ def test_a_smaller_chunk_mixes_more():
 
     few = len(mates(1, 0) & mates(1, 1))
     assert few < len(mates(12, 0)) / 4
+
+
+@pytest.mark.parametrize("count", [5, 23, 200])
+def test_weighted_rows_come_as_often_as_they_are_trusted(count):
+    weights = np.resize([0.0, 0.2, 0.5, 1.0, 1.0], count)
+    sampler = LengthBucketSampler(np.ones(count), 8, seed=1, weights=weights)
+    assert len(sampler) == int(weights.sum())
+    seen = np.zeros(count)
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        rows = list(sampler)
+        assert len(rows) == len(set(rows)) == len(sampler)
+        seen[rows] += 1
+    for value in (0.0, 0.2, 0.5, 1.0):
+        share = seen[weights == value].mean() / 400
+        assert share == pytest.approx(value * len(sampler) / weights.sum(), abs=0.06), value
+    assert seen[weights == 0].max() == 0
+    sampler.set_epoch(0)
+    assert list(sampler) == list(sampler)

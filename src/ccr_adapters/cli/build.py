@@ -79,6 +79,8 @@ def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
         ConfigError: If it cannot be compared with what the corpus shows.
     """
     width = None if corpus.visual is None else int(corpus.visual.shape[1])
+    if corpus.videos is not None:
+        width = int(corpus.videos[0].shape[1])
     model = CCRModel.from_base(base, pooling=recipe.pooling, visual_dim=width)
     if width is None and "image" not in model.modalities:
         raise ConfigError(f"The base '{base}' has no image tower, and the data has pictures instead of visual vectors.")

@@ -12,10 +12,13 @@ from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, fused
 from ccr_adapters.methods import Method
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing.frames import mean_frames, stack_frames
 
 
 def visual_vectors(model: CCRModel, questions: RetrievalSet) -> torch.Tensor:
     """The base's vectors of a set's gallery, precomputed or encoded: the same for every language. (M, d)"""
+    if questions.videos is not None:
+        return F.normalize(torch.from_numpy(mean_frames(questions.videos)), dim=-1)
     if questions.visual is not None:
         return F.normalize(torch.from_numpy(questions.visual.astype("float32")), dim=-1)
     pictures = questions.pictures
@@ -24,6 +27,33 @@ def visual_vectors(model: CCRModel, questions: RetrievalSet) -> torch.Tensor:
         for start in range(0, len(pictures), 256)  # type: ignore[arg-type]
     ]
     return torch.cat(chunks).cpu()
+
+
+def gallery_of(
+    model: CCRModel, questions: RetrievalSet, language: str | None, visual: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The gallery in the space of a language.
+
+    Args:
+        model: The model.
+        questions: The set.
+        language: Whose space.
+        visual: The base's vectors, when they are at hand. (M, d)
+
+    Returns:
+        L2-normalised vectors. (M, d')
+    """
+    own = model.space(language)
+    videos = questions.videos
+    if own is not None and videos is not None and model.heads[own].config.frames:  # type: ignore[union-attr]
+        found = []
+        for start in range(0, len(videos), 64):
+            rows = [videos[index] for index in range(start, min(start + 64, len(videos)))]
+            frames, mask = stack_frames(rows, model.heads[own].config.frames)  # type: ignore[union-attr, arg-type]
+            found.append(model.map_visual(frames, own, mask).cpu())
+        return torch.cat(found)
+    visual = visual_vectors(model, questions) if visual is None else visual
+    return visual if own is None else model.map_visual(visual, own).cpu()
 
 
 def evaluate_model(
@@ -52,9 +82,7 @@ def evaluate_model(
     """
     spoken = captions or language or "en"
     text = model.encode_text(questions.captions[spoken], language, batch_size=128, show_progress=False).cpu()
-    visual = visual_vectors(model, questions) if visual is None else visual
-    if model.space(language) is not None:
-        visual = model.map_visual(visual, language).cpu()
+    visual = gallery_of(model, questions, language, visual)
     if translated is not None:
         other = model.encode_source(translated, language, batch_size=128, show_progress=False).cpu()
         text, visual = fused(text, other, visual, weight)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
@@ -28,6 +29,7 @@ from ccr_adapters.evaluation import write_metrics
 from ccr_adapters.methods import EnglishFineTune, Method, method_of
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator
+from ccr_adapters.processing.frames import mean_frames
 from ccr_adapters.training import CCRTrainer, TargetCache, last_checkpoint
 from ccr_adapters.training.trainer import remove_incomplete, save_state
 
@@ -140,19 +142,28 @@ def train_language(
     output, language, needs = Path(recipe.output_dir), recipe.language, needs_of(recipe)
     with PartialState().main_process_first():
         source = cache.source(list(corpus.rows["caption"])) if "source_vectors" in needs else None
-        visual = corpus.visual if corpus.visual is not None else cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
+        if corpus.videos is not None:
+            visual = mean_frames(corpus.videos)
+        elif corpus.visual is not None:
+            visual = corpus.visual
+        else:
+            visual = cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
+    head = model.config.languages[language].head
     collator = TargetCollator(
         model.processor,  # type: ignore[arg-type]
         language,
         visual,
         corpus.image_index,
         source=source,
+        videos=corpus.videos,
+        most_frames=head.frames if head else 0,
         roles=needs & {"source", "back"},
         unknown=recipe.vocabulary.unknown if recipe.vocabulary else 0.0,
         seed=recipe.seed,
     )
     rows = _Rows(corpus, collator.columns)
     lengths = [len(ids) for ids in model.processor.token_ids(corpus.rows["translation"], language)]  # type: ignore[union-attr]
+    weights = np.asarray(corpus.rows["weight"]) if "weight" in corpus.rows.column_names else None
     validation = Validation(corpus.validation, language, visual_vectors(model, corpus.validation))
     method_class = method_of(recipe.method)
     summaries: dict[str, Any] = {}
@@ -173,6 +184,7 @@ def train_language(
                     method,
                     stage_arguments(recipe, stage),
                     lengths=lengths,
+                    weights=weights,
                     train_dataset=rows,
                     data_collator=collator,
                     evaluate_method=validation,

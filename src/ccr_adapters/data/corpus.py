@@ -21,6 +21,8 @@ COLUMNS = {
     "image_id": "image_id",
     "caption": "caption",
     "translation": "translation",
+    "back_translation": "back_translation",
+    "weight": "weight",
     "target_caption": "target_caption",
 }
 
@@ -30,11 +32,13 @@ class Corpus:
     """What one training needs.
 
     Args:
-        rows: One row a pair, with `caption` and `translation`; memory-mapped by datasets.
+        rows: One row a pair, with `caption` and `translation`, and where there are `back_translation` and `weight` (how far
+            to trust the pair, from 0 to 1: how often it is trained on); memory-mapped by datasets.
         image_index: Which picture each row shows. (N,)
         image_ids: Ids of the pictures. (M,)
         pictures: The pictures by index; `None` when `visual` is given.
         visual: Precomputed visual vectors. (M, d)
+        videos: Frame features of videos by index, (T_i, d) each, instead of pictures or vectors.
         validation: To choose a checkpoint on.
         test: To score on, by name.
         facts: For cards and summaries: name, translator, noise.
@@ -48,11 +52,13 @@ class Corpus:
     pictures: Any | None = None
     visual: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    videos: Any | None = None
 
     def __post_init__(self) -> None:
-        if (self.pictures is None) == (self.visual is None):
-            raise DataError("A corpus has either pictures or precomputed visual vectors.")
-        gallery = len(self.visual) if self.visual is not None else len(self.pictures or ())
+        shown = [each for each in (self.pictures, self.visual, self.videos) if each is not None]
+        if len(shown) != 1:
+            raise DataError("A corpus has either pictures or precomputed visual vectors (or videos): one of them.")
+        gallery = len(shown[0])
         if gallery != len(self.image_ids):
             raise DataError(f"{len(self.image_ids)} image ids for {gallery} pictures.")
         missing = sorted({"caption", "translation"} - set(self.rows.column_names))
@@ -64,12 +70,14 @@ class Corpus:
         if len(index) and (index.min() < 0 or index.max() >= gallery):
             raise DataError(f"`image_index` points outside the {gallery} pictures.")
         check_pairs(self.rows)
+        check_weights(self.rows)
 
     @classmethod
     def from_dataset(cls, data: DatasetDict, language: str, *, facts: dict[str, Any] | None = None) -> Corpus:
         """From splits `train`, `validation` and `test` with the canonical columns.
 
-        Train rows have `image`, `image_id`, `caption` (English) and `translation`; the other splits have
+        Train rows have `image`, `image_id`, `caption` (English) and `translation`, and may have `back_translation` and
+        `weight`; the other splits have
         `target_caption`, captions in the language that people wrote, beside `caption`.
 
         Raises:
@@ -85,7 +93,8 @@ class Corpus:
                 f"The training split lacks {', '.join(missing)}; it has {', '.join(train.column_names)}. Rename columns with "
                 "`columns:` in the recipe."
             )
-        texts = train.select_columns(["caption", "translation"])
+        wanted = ("caption", "translation", "back_translation", "weight")
+        texts = train.select_columns([column for column in wanted if column in train.column_names])
         position: dict[str, int] = {}
         index = np.empty(len(train), dtype=np.int64)
         first: list[int] = []
@@ -120,6 +129,25 @@ def check_pairs(rows: Dataset) -> None:
                 f"{len(empty)} of {len(rows)} rows have an empty '{column}', the first is row {empty[0]}. Remove them, or "
                 "translate them again."
             )
+
+
+def check_weights(rows: Dataset) -> None:
+    """Refuse weights that are no shares.
+
+    Raises:
+        DataError: Naming the first.
+    """
+    if "weight" not in rows.column_names:
+        return
+    weights = np.asarray(rows["weight"], dtype=np.float64)
+    wrong = np.flatnonzero(~((weights >= 0) & (weights <= 1)))
+    if len(wrong):
+        raise DataError(
+            f"{len(wrong)} of {len(rows)} rows have a `weight` that is no share from 0 to 1, the first is row {wrong[0]}: "
+            f"{weights[wrong[0]]}."
+        )
+    if not weights.any():
+        raise DataError("All rows have a `weight` of 0: nothing would be trained on.")
 
 
 def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:

@@ -22,6 +22,9 @@ class RetrievalSet:
         pictures: The pictures, lazily: anything that can be indexed and gives what `encode_image` takes.
         visual: Precomputed visual vectors instead of pictures. (M, d)
         name: For protocols and tables.
+        videos: Videos instead of pictures, lazily: anything that can be indexed and gives what `encode_video` takes, for
+            example frame features of any length (T, d). (M,)
+        facts: What belongs beside a score: protocol, source, licence, what was left out and why.
     """
 
     image_ids: list[str]
@@ -31,11 +34,16 @@ class RetrievalSet:
     visual: np.ndarray | None = None
     name: str = "retrieval"
     extra: dict[str, Any] = field(default_factory=dict)
+    videos: Any | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.pictures is None) == (self.visual is None):
-            raise DataError("A retrieval set has either pictures or precomputed visual vectors.")
-        gallery = len(self.visual) if self.visual is not None else len(self.pictures or ())
+        shown = [each for each in (self.pictures, self.visual, self.videos) if each is not None]
+        if len(shown) != 1:
+            raise DataError(
+                "A retrieval set has either pictures or precomputed visual vectors (or videos): one of them."
+            )
+        gallery = len(shown[0])
         if gallery != len(self.image_ids):
             raise DataError(f"{len(self.image_ids)} image ids for {gallery} pictures.")
         for language, texts in self.captions.items():

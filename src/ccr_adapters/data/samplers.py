@@ -20,12 +20,21 @@ class LengthBucketSampler(Sampler[int]):
         global_batch: Rows a step, over all processes.
         seed: Seed of the order.
         chunk: Batches that are sorted together; more of them save padding and mix less.
+        weights: How far to trust each row, from 0 to 1: the share of the epochs in which it comes. An epoch has as many
+            rows as the weights add up to.
     """
 
     def __init__(
-        self, lengths: Sequence[int] | np.ndarray, global_batch: int, *, seed: int = 0, chunk: int = 16
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        global_batch: int,
+        *,
+        seed: int = 0,
+        chunk: int = 16,
+        weights: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
+        self.weights = None if weights is None else np.asarray(weights, dtype=np.float64)
         self.global_batch = global_batch
         self.seed = seed
         self.chunk = chunk
@@ -36,11 +45,23 @@ class LengthBucketSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) if self.weights is None else max(1, int(self.weights.sum()))
+
+    def _drawn(self, generator: np.random.Generator) -> np.ndarray:
+        """The rows of an epoch, shuffled."""
+        if self.weights is None:
+            return generator.permutation(len(self.lengths))
+        # systematic sampling: equal steps along the weights of the shuffled rows, so a row comes as often as its weight says,
+        # and never twice, for a step is no shorter than the largest weight
+        order = generator.permutation(len(self.weights))
+        ends = np.cumsum(self.weights[order])
+        step = ends[-1] / len(self)
+        points = (generator.random() + np.arange(len(self))) * step
+        return generator.permutation(order[np.searchsorted(ends, points, side="right").clip(max=len(order) - 1)])
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(len(self.lengths))
+        order = self._drawn(generator)
         span = self.global_batch * self.chunk
         batches: list[np.ndarray] = []
         for start in range(0, len(order), span):

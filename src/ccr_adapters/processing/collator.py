@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccr_adapters.processing.frames import stack_frames
 from ccr_adapters.processing.processor import CCRProcessor
 
 # which column of the data plays which part in a batch
@@ -24,6 +25,8 @@ class TargetCollator:
         visual: Vectors of the pictures. (M, d)
         image_index: Which picture each row shows. (N,)
         source: Vectors of the source captions, one a row of the data. (N, d)
+        videos: Frame features of the videos in place of pictures, beside `visual`, their means: (T_i, d) each.
+        most_frames: Most frames of a video in a batch; 0 leaves them out.
         roles: Captions whose ids a batch holds beside the translations': `"source"` and `"back"`.
         unknown: Unknown words to sprinkle over the captions, as a share of their words; see `sprinkled`.
         seed: Seed of the sprinkling; with it a row always looks the same, however training was interrupted or shared.
@@ -37,6 +40,8 @@ class TargetCollator:
         image_index: np.ndarray,
         *,
         source: np.ndarray | None = None,
+        videos: Any | None = None,
+        most_frames: int = 0,
         roles: Iterable[str] = (),
         unknown: float = 0.0,
         seed: int = 0,
@@ -46,6 +51,8 @@ class TargetCollator:
         self.visual = visual
         self.image_index = image_index
         self.source = source
+        self.videos = videos if most_frames else None
+        self.most_frames = most_frames
         self.roles = sorted(roles)
         self.unknown = unknown
         self.seed = seed
@@ -73,6 +80,9 @@ class TargetCollator:
         pictures = self.image_index[rows]
         found["visual_vectors"] = torch.from_numpy(np.array(self.visual[pictures], dtype=np.float32))
         found["image_index"] = torch.from_numpy(pictures.astype(np.int64))
+        if self.videos is not None:
+            frames = stack_frames([self.videos[int(index)] for index in pictures], self.most_frames)
+            found["visual_frames"], found["visual_mask"] = frames
         if self.source is not None:
             found["source_vectors"] = torch.from_numpy(np.array(self.source[rows], dtype=np.float32))
         return found

@@ -113,6 +113,7 @@ class CCRTrainer(Trainer):
         model: The method; its forward pass gives named terms, their sum is the loss.
         args: The arguments.
         lengths: Length of each training row, for batches of like length; `None` keeps transformers' order.
+        weights: How far to trust each row, from 0 to 1; see `LengthBucketSampler`. Needs `lengths`.
         evaluate_method: Metrics on validation, without a prefix; must contain `args.metric_for_best_model`.
         kwargs: As for `Trainer` (`train_dataset`, `data_collator`, `callbacks`, ...).
     """
@@ -126,10 +127,12 @@ class CCRTrainer(Trainer):
         args: CCRTrainingArguments,
         *,
         lengths: Any | None = None,
+        weights: Any | None = None,
         evaluate_method: Evaluate | None = None,
         **kwargs: Any,
     ) -> None:
         self.lengths = lengths
+        self.weights = weights
         self.evaluate_method = evaluate_method
         if evaluate_method is not None:
             # Trainer insists on a data set where it evaluates; ours is with the function
@@ -202,7 +205,7 @@ class CCRTrainer(Trainer):
         rows = (
             args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps * args.world_size
         )
-        sampler = LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk)
+        sampler = LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk, weights=self.weights)
         self.add_callback(_SetEpoch(sampler))
         return sampler
 

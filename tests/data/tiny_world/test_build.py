@@ -28,7 +28,7 @@ def raw(rows):
 def test_columns(world):
     assert {split: len(rows) for split, rows in world.items()} == SMALL
     common = ["image_id", "image", "language", "caption", "translation"]
-    assert world["train"].column_names == common
+    assert world["train"].column_names == [*common, "back_translation"]
     assert world["validation"].column_names == world["test"].column_names == [*common, "target_caption"]
     row = world["train"][0]
     assert (row["image_id"], row["language"]) == ("tiny-train-00000", "de")
@@ -146,3 +146,13 @@ def test_bad_arguments_are_refused():
         build_tiny_world("de", noise=-0.1)
     with pytest.raises(ConfigError, match="train=-1"):
         build_tiny_world("de", train=-1)
+
+
+def test_back_translations_are_english_of_the_same_content():
+    quiet = build_tiny_world("de", train=40, validation=1, test=1, noise=0.0)["train"]
+    noisy = build_tiny_world("de", train=40, validation=1, test=1, noise=0.4)["train"]
+    words = {word for caption in quiet["caption"] for word in caption.lower().rstrip(".").split()}
+    shared = [len(set(back.lower().rstrip(".").split()) & words) for back in quiet["back_translation"]]
+    assert min(shared) >= 2
+    assert quiet["caption"] == noisy["caption"]
+    assert sum(a != b for a, b in zip(quiet["back_translation"], noisy["back_translation"], strict=True)) > 30

@@ -46,9 +46,10 @@ def build_tiny_world(
 
     Returns:
         Splits train, validation and test, all with the columns `image_id` (str), `image`, `language`, `caption` and
-        `translation`. In train, `caption` is one English caption in any style and `translation` its machine
-        translation. In validation and test both are lists of two, in different styles, and `target_caption` is
-        a list of two captions that a speaker of the language wrote about the picture, translations of nothing.
+        `translation`. In train, `caption` is one English caption in any style, `translation` its machine translation, and
+        `back_translation` what comes back into English, with as many words gone wrong again. In validation and test
+        caption and translation are lists of two, in different styles, and `target_caption` is a list of two captions
+        that a speaker of the language wrote about the picture, translations of nothing.
 
     Raises:
         LanguageError: if the tiny world has no such target language.
@@ -140,8 +141,7 @@ def _build_split(
         "caption": text,
         "translation": text,
     }
-    if held_out:
-        schema["target_caption"] = text
+    schema["target_caption" if held_out else "back_translation"] = text
     columns: dict[str, list[Any]] = {name: [] for name in schema}
     number = CAPTIONS_PER_TEST_IMAGE if held_out else 1
     for index, scene in enumerate(scenes):
@@ -161,6 +161,9 @@ def _build_split(
         if held_out:
             human = describe(scene, language, random.Random(f"{name}/{language}"), number=number)
             columns["target_caption"].append([caption for _, caption in human])
+        else:
+            back = translate(english[0][0], SOURCE_LANGUAGE, noise=noise, seed=f"{name}/back/{language}")
+            columns["back_translation"].append(back)
     return Dataset.from_dict(columns, features=Features(schema))
 
 

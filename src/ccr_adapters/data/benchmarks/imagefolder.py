@@ -1,0 +1,136 @@
+"""Anybody's own test set: a folder of pictures with a CSV, TSV or JSON-lines table of captions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ccr_adapters.data.benchmarks.assemble import assemble
+from ccr_adapters.data.benchmarks.entries import Caption, Entry, stem
+from ccr_adapters.data.benchmarks.languages import primary_language
+from ccr_adapters.data.benchmarks.problems import OnError, Problems, place
+from ccr_adapters.data.benchmarks.textfiles import read_json_lines, read_text
+from ccr_adapters.data.benchmarks.visuals import FolderVisuals
+from ccr_adapters.data.retrieval_set import RetrievalSet
+from ccr_adapters.errors import DataError
+
+# the names that peers' files use, tried in order
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "image": ("image", "file_name", "filename", "image_path", "img_path", "filepath", "path", "img"),
+    "caption": ("target_caption", "caption", "captions", "text", "title", "sentences", "sentence"),
+}
+_TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv")
+
+
+def load_image_folder(
+    folder: str | Path,
+    language: str,
+    *,
+    table: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    name: str | None = None,
+    on_error: OnError = "raise",
+) -> RetrievalSet:
+    """An evaluation set from a folder of pictures and one table.
+
+    Args:
+        folder: The pictures, in subfolders or not.
+        language: Code of the captions' language.
+        table: The table; by default `metadata.jsonl`, `metadata.csv`, `captions.jsonl`, ... in the folder. Rows of one
+            picture are its captions; in JSON lines a caption may be a list.
+        columns: `{"image": ..., "caption": ..., "image_id": ...}` where the table's columns have names of their own.
+        name: Name of the set; by default that of the folder.
+        on_error: `"raise"`, or `"skip"` to leave bad rows out and count them.
+
+    Returns:
+        The set, with the protocol and the counts in `facts`.
+
+    Raises:
+        DataError: If the table or a column is missing, or a row is refused.
+        ImageError: If a picture is missing or broken.
+    """
+    folder = Path(folder)
+    path = _table(folder, table)
+    wrong = sorted(set(columns or {}) - {"image", "caption", "image_id"})
+    if wrong:
+        raise DataError(f"`columns` maps {', '.join(wrong)}; it can map image, caption, image_id.")
+    code = primary_language(language)
+    title = name or folder.name
+    problems = Problems(title, on_error)
+    found: dict[str, Entry] = {}
+    names: dict[str, str] = {}
+    for number, row in _rows(path):
+        if not names:
+            names = _columns(row, columns or {}, path)
+        where = place(path, number)
+        file = str(row.get(names["image"]) or "").strip()
+        if not file:
+            problems.report("captions without images", f"{where}: no picture is named")
+            continue
+        image_id = (
+            str(row[names["image_id"]]) if "image_id" in names else str(PurePosixPath(file).with_name(stem(file)))
+        )
+        entry = found.setdefault(image_id, Entry(image_id, [], where, (file,)))
+        if entry.files != (file,):
+            problems.report(
+                "duplicate images",
+                f"{where}: image '{image_id}' is '{file}' here and '{entry.files[0]}' at {entry.where}",
+            )
+            continue
+        texts = row.get(names["caption"])
+        for text in texts if isinstance(texts, list) else [texts]:
+            entry.captions.append(Caption("" if text is None else str(text), where))
+    retrieval = assemble(title, code, list(found.values()), FolderVisuals(folder, exact=True), problems)
+    retrieval.facts |= {
+        "language": code,
+        "source": f"'{path.name}'",
+        "protocol": f"the pictures of '{path.name}' with all of its captions, both ways",
+    }
+    return retrieval
+
+
+def _table(folder: Path, table: str | Path | None) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"There is no folder '{folder}' with pictures.")
+    if table is not None:
+        path = Path(table) if Path(table).is_file() else folder / table
+    else:
+        path = next((folder / one for one in _TABLES if (folder / one).is_file()), folder / _TABLES[0])
+    if not path.is_file():
+        raise DataError(f"'{folder}' has no table of captions ({', '.join(_TABLES)}); pass table=.")
+    if path.suffix not in (".csv", ".tsv", ".jsonl"):
+        raise DataError(f"'{path.name}' is no CSV, TSV or JSON-lines table.")
+    return path
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".jsonl":
+        yield from read_json_lines(path)
+        return
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{place(path, reader.line_num)}: {error}.") from error
+
+
+def _columns(row: Mapping[str, Any], columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    names = {}
+    for own, aliases in ALIASES.items():
+        wanted = (columns[own],) if own in columns else aliases
+        there = next((alias for alias in wanted if alias in row), None)
+        if there is None:
+            raise DataError(
+                f"{place(path)} has no column {' or '.join(wanted)} for the {own}; it has "
+                f"{', '.join(str(key) for key in row)}. Name it with columns={{'{own}': ...}}."
+            )
+        names[own] = there
+    if "image_id" in columns or "image_id" in row:
+        names["image_id"] = columns.get("image_id", "image_id")
+        if names["image_id"] not in row:
+            raise DataError(f"{place(path)} has no column {names['image_id']}; it has {', '.join(row)}.")
+    return names

@@ -1,0 +1,96 @@
+"""WebDataset shards are streamed as rows, and what is wrong with a sample is named or counted."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from ccr_adapters.data.benchmarks import webdataset_rows
+from ccr_adapters.errors import ConfigError, DataError, ImageError
+
+
+def picture(colour, kind="PNG"):
+    kept = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(kept, kind)
+    return kept.getvalue()
+
+
+def shard(path, *samples):
+    """Each sample is a key and its files by ending."""
+    with tarfile.open(path, "w") as packed:
+        for key, files in samples:
+            for ending, content in files.items():
+                raw = content if isinstance(content, bytes) else content.encode("utf-8")
+                entry = tarfile.TarInfo(f"{key}.{ending}")
+                entry.size = len(raw)
+                packed.addfile(entry, io.BytesIO(raw))
+    return str(path)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    first = shard(
+        tmp_path / "0.tar",
+        ("000", {"png": picture("red"), "txt": "a red thing"}),
+        ("001", {"png": picture("green"), "txt": " a green thing\n"}),
+    )
+    return [first, shard(tmp_path / "1.tar", ("100", {"png": picture("blue"), "txt": "a blue thing"}))]
+
+
+def test_rows_in_order_and_again(shards):
+    rows = webdataset_rows(shards)
+    for _ in range(2):
+        found = list(rows)
+        assert [row["image_id"] for row in found] == ["000", "001", "100"]
+        assert [row["caption"] for row in found] == ["a red thing", "a green thing", "a blue thing"]
+        assert [row["image"].getpixel((0, 0)) for row in found] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+    assert rows.skipped == {}
+
+
+def test_captions_and_translations_in_json(tmp_path):
+    content = json.dumps({"caption": "a dog", "de": "ein Hund"})
+    one = shard(tmp_path / "0.tar", ("a", {"jpg": picture("red", "JPEG"), "json": content}))
+    assert next(iter(webdataset_rows(one)))["caption"] == "a dog"
+    columns = {"image": "jpg", "caption": "json.caption", "translation": "json.de"}
+    row = next(iter(webdataset_rows(one, columns=columns)))
+    assert (row["caption"], row["translation"]) == ("a dog", "ein Hund")
+    with pytest.raises(DataError, match="sample 'a' of '0.tar' has no translation"):
+        next(iter(webdataset_rows(one, columns={**columns, "translation": "json.fr"})))
+    with pytest.raises(DataError, match=r"and no picture \(webp\)"):
+        next(iter(webdataset_rows(one, columns={"image": "webp"})))
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "kind"),
+    [
+        ({"png": picture("red")}, "sample '001' of '0.tar' has no caption", "empty captions"),
+        ({"png": picture("red"), "txt": "\u00a0"}, "sample '001' .*has no caption", "empty captions"),
+        ({"txt": "a lost caption"}, "sample '001' .*has no picture", "captions without images"),
+        ({"png": picture("red")[:50], "txt": "x"}, "sample '001' .*has a broken picture", "broken pictures"),
+    ],
+)
+def test_bad_samples_are_refused_or_counted(tmp_path, files, message, kind):
+    good = [
+        (f"{key}", {"png": picture("red"), "txt": "fine"}) for key in ("0000", "0001", "0002", "0003", "0004", "0005")
+    ]
+    one = shard(tmp_path / "0.tar", *good, ("001", files), ("002", {"png": picture("blue"), "txt": "fine too"}))
+    with pytest.raises((DataError, ImageError), match=message):
+        list(webdataset_rows(one))
+    rows = webdataset_rows(one, on_error="skip")
+    assert [row["image_id"] for row in rows] == ["0000", "0001", "0002", "0003", "0004", "0005", "002"]
+    assert rows.skipped[kind]["count"] == 1
+
+
+def test_a_shard_that_is_cut_off_or_missing(shards, tmp_path):
+    raw = (tmp_path / "0.tar").read_bytes()
+    (tmp_path / "0.tar").write_bytes(raw[:600])
+    with pytest.raises(DataError, match=r"0\.tar.*cannot be read"):
+        list(webdataset_rows(shards))
+    with pytest.raises(DataError, match=r"none\.tar.*cannot be read"):
+        list(webdataset_rows(str(tmp_path / "none.tar")))
+    with pytest.raises(ConfigError, match="on_error"):
+        webdataset_rows(shards, on_error="never")
