@@ -111,7 +111,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
         )
-    dynamic = isinstance(adapter, DASDConfig) and adapter.mode == "dynamic"
+    dynamic = isinstance(adapter, DASDConfig) and adapter.disentangles
     for stage in recipe.stages:
         stage_arguments(recipe, stage)
     for stage in language_stages(recipe):

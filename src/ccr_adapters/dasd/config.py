@@ -11,6 +11,7 @@ from ccr_adapters.dasd.register import dasd_peft_type
 
 Mode = Literal["dynamic", "static"]
 Pooling = Literal["eos", "first", "last", "mean"]
+ConditionOn = Literal["both", "related", "agnostic", "nothing"]
 
 DEFAULT_RANK: dict[str, int] = {"dynamic": 32, "static": 256}
 
@@ -32,6 +33,8 @@ class DASDConfig(PeftConfig):
         prefix_blocks: How many frozen blocks the condition looks through (2 in the paper).
         generator_rank: `None` for one full linear map from `z` to all cores. An integer factorises that map: each
             core is then a mixture of so many learned cores, with weights that depend on the caption.
+        condition_on: Which features the cores are generated from: `"both"`, or for ablations the semantic-`"related"` or
+            the semantic-`"agnostic"` one alone, or `"nothing"`: one learned core a block, the same for all captions.
         sr_pooling: Where the semantic-related feature is read: at the end-of-sequence token, the `first` or `last`
             position, or the `mean` over tokens. `None` takes the position at which the encoder itself pools.
         pooling_token_id: The end-of-sequence token of the captions that this adapter sees, which need not be that of
@@ -53,6 +56,9 @@ class DASDConfig(PeftConfig):
     embedding_dim: int | None = field(default=None, metadata={"help": "Width d of f_sr and f_sa."})
     prefix_blocks: int = field(default=2, metadata={"help": "Frozen blocks in front of the condition."})
     generator_rank: int | None = field(default=128, metadata={"help": "Rank of the core generator; None: full."})
+    condition_on: ConditionOn = field(
+        default="both", metadata={"help": "Features behind the cores: both, related, agnostic or nothing."}
+    )
     sr_pooling: Pooling | None = field(default=None, metadata={"help": "Where f_sr is read; None: as the encoder."})
     pooling_token_id: int | None = field(default=None, metadata={"help": "End-of-sequence token of the captions."})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Blocks; None: all."})
@@ -66,6 +72,8 @@ class DASDConfig(PeftConfig):
         self.peft_type = dasd_peft_type()
         if self.mode not in get_args(Mode):
             raise ValueError(f"`mode` is {self.mode!r}; expected one of {', '.join(get_args(Mode))}.")
+        if self.condition_on not in get_args(ConditionOn):
+            raise ValueError(f"`condition_on` is {self.condition_on!r}; expected one of {', '.join(get_args(ConditionOn))}.")
         if self.sr_pooling is not None and self.sr_pooling not in get_args(Pooling):
             raise ValueError(f"`sr_pooling` is {self.sr_pooling!r}; expected one of {', '.join(get_args(Pooling))}.")
         if self.r is None:
@@ -82,3 +90,8 @@ class DASDConfig(PeftConfig):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)  # type: ignore[assignment]
+
+    @property
+    def disentangles(self) -> bool:
+        """Whether the adapter reads features off each caption."""
+        return self.mode == "dynamic" and self.condition_on != "nothing"

@@ -22,6 +22,7 @@ class CoreGenerator(nn.Module):
         rank: Width of the bottleneck, `r`.
         generator_rank: `None` for a full map from `z` to the cores. An integer `k` makes each core a mixture of `k`
             learned ones: k x (condition_dim + n r r) weights instead of condition_dim x n r r.
+        condition_on: Which features count; with `"nothing"` the bias is all there is.
     """
 
     def __init__(
@@ -31,20 +32,32 @@ class CoreGenerator(nn.Module):
         blocks: int,
         rank: int,
         generator_rank: int | None = None,
+        condition_on: str = "both",
     ) -> None:
         super().__init__()
         self.blocks = blocks
         self.rank = rank
-        self.condition = nn.Linear(2 * embedding_dim, condition_dim)
+        self.condition_on = condition_on
+        shared = torch.eye(rank).flatten().repeat(blocks)  # (n r r)
+        if condition_on == "nothing":
+            self.core = nn.Parameter(shared)
+            return
+        parts = 2 if condition_on == "both" else 1
+        self.condition = nn.Linear(parts * embedding_dim, condition_dim)
         self.mixture = nn.Linear(condition_dim, generator_rank, bias=False) if generator_rank else None
         self.cores = nn.Linear(generator_rank or condition_dim, blocks * rank * rank)
         with torch.no_grad():
-            self.cores.bias.copy_(torch.eye(rank).flatten().repeat(blocks))
+            self.cores.bias.copy_(shared)
+
+    def shared(self, count: int) -> Tensor:
+        """The one core of all captions, for an adapter that reads nothing off them. -> (B, n, r, r)"""
+        return self.core.view(1, self.blocks, self.rank, self.rank).expand(count, -1, -1, -1)
 
     def forward(self, features: Features) -> Tensor:
         """Make the cores of a group of captions. -> (B, n, r, r)"""
-        both = torch.cat([features.related, features.agnostic], dim=-1)  # (B, 2d)
-        z = self.condition(both)
+        chosen = {"both": (features.related, features.agnostic), "related": (features.related,)}
+        read = torch.cat(chosen.get(self.condition_on, (features.agnostic,)), dim=-1)  # (B, 2d) or (B, d)
+        z = self.condition(read)
         z = z * torch.sigmoid(1.702 * z)  # QuickGELU, CLIP's own activation. (B, condition_dim)
         if self.mixture is not None:
             z = self.mixture(z)  # (B, k)

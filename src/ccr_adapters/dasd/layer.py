@@ -89,9 +89,10 @@ class DASDLayer(nn.Module, BaseTunerLayer):
         self.dasd_settings[adapter_name] = _Settings(config, index, pooling, token_id)
         self.dasd_bottleneck[adapter_name] = Bottleneck(width, rank, identity=config.init_weights)
         if config.mode == "dynamic" and index == 0:
-            self.dasd_disentangler[adapter_name] = Disentangler(width, embedding_dim)
+            if config.disentangles:
+                self.dasd_disentangler[adapter_name] = Disentangler(width, embedding_dim)
             self.dasd_generator[adapter_name] = CoreGenerator(
-                embedding_dim, config.condition_dim, count, rank, config.generator_rank
+                embedding_dim, config.condition_dim, count, rank, config.generator_rank, config.condition_on
             )
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters)
@@ -125,7 +126,10 @@ class DASDLayer(nn.Module, BaseTunerLayer):
         adapted = states
         for name, rows in groups:  # a loop over adapters, never over captions
             settings = self.dasd_settings[name]
-            if settings.dynamic and settings.index == 0:
+            if settings.dynamic and settings.index == 0 and name not in self.dasd_disentangler:
+                count = len(states) if rows is None else len(rows)
+                condition.cores[name] = self.dasd_generator[name].shared(count)
+            elif settings.dynamic and settings.index == 0:
                 prefix = self._prefix_states(settings, condition, hidden_states, states, args, kwargs)
                 self._make_cores(name, settings, condition, prefix, rows)
             core = condition.cores[name][:, settings.index] if settings.dynamic else None  # (B, r, r)

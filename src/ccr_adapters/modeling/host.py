@@ -270,7 +270,7 @@ class LanguageHost(PreTrainedModel):
     def disentangles(self, code: str) -> bool:
         """Whether a language's adapter is dynamic, and so makes disentangled features."""
         config = getattr(self.base, "peft_config", {}).get(self.known_language(code))
-        return isinstance(config, DASDConfig) and config.mode == "dynamic"
+        return isinstance(config, DASDConfig) and config.disentangles
 
     def trainable(self, code: str) -> list[nn.Parameter]:
         """Make the parameters of one language trainable, and of what trains it; freeze all others, and return them."""
