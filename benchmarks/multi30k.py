@@ -123,10 +123,10 @@ def corrupted(captions: list[str], share: float, seed: int = 77) -> list[str]:
     return result
 
 
-def questions(data: Path, split: str, german: Path, name: str) -> RetrievalSet:
-    """One German (and one English) caption for each photograph of a split."""
+def questions(data: Path, split: str, captions: Path, name: str, language: str = "de") -> RetrievalSet:
+    """One caption (and one in English) for each photograph of a split."""
     visual = np.load(data / f"{split}.visual.npy", mmap_mode="r")
-    texts = {"en": lines(data / f"{split.split('.')[0]}.en.gz"), "de": lines(german)}
+    texts = {"en": lines(data / f"{split.split('.')[0]}.en.gz"), language: lines(captions)}
     for language, found in texts.items():
         if len(found) != len(visual):
             raise DataError(f"'{split}': {len(found)} {language} captions for {len(visual)} vectors.")
@@ -134,9 +134,17 @@ def questions(data: Path, split: str, german: Path, name: str) -> RetrievalSet:
     return RetrievalSet([str(i) for i in answers], texts, dict.fromkeys(texts, answers), visual=visual, name=name)
 
 
-def load(data: Path, regime: str, pairs: int | None) -> Corpus:
-    """The training pairs of a regime, and the sets to score on."""
-    english, german = lines(data / "train.en.gz"), lines(data / "train.de.gz")
+def load(data: Path, regime: str, pairs: int | None, *, language: str = "de", noise: float | None = None) -> Corpus:
+    """The training pairs of a regime, and the sets to score on.
+
+    Args:
+        data: The folder.
+        regime: `all`, `2900`, or `noise`.
+        pairs: Only so many, instead.
+        language: `de` or `cs`; only German people wrote captions of their own.
+        noise: Share of words to corrupt, instead of the regime's.
+    """
+    english, translated = lines(data / "train.en.gz"), lines(data / f"train.{language}.gz")
     visual = np.load(data / "train.visual.npy", mmap_mode="r")
     count = pairs or (2900 if regime == "2900" else len(english))
     # a fixed subset: the same pairs for every method and seed
@@ -145,11 +153,12 @@ def load(data: Path, regime: str, pairs: int | None) -> Corpus:
         if count >= len(english)
         else np.random.default_rng(123).permutation(len(english))[:count]
     )
-    translations = [german[i] for i in chosen]
-    if regime == "noise":
-        translations = corrupted(translations, 0.2)
-    test = {"translated": questions(data, "test", data / "test.de.gz", "translated")}
-    for number in range(1, 6):
+    translations = [translated[i] for i in chosen]
+    noise = (0.2 if regime == "noise" else 0.0) if noise is None else noise
+    if noise:
+        translations = corrupted(translations, noise)
+    test = {"translated": questions(data, "test", data / f"test.{language}.gz", "translated", language)}
+    for number in range(1, 6) if language == "de" else ():
         name = f"varied {number}"
         test[name] = questions(data, "val.independent", data / f"val.independent.{number}.de.gz", name)
     rows = Dataset.from_dict({"caption": [english[i] for i in chosen], "translation": translations})
@@ -157,13 +166,13 @@ def load(data: Path, regime: str, pairs: int | None) -> Corpus:
         rows,
         np.arange(len(chosen)),
         [str(i) for i in chosen],
-        questions(data, "val", data / "val.de.gz", "validation"),
+        questions(data, "val", data / f"val.{language}.gz", "validation", language),
         test,
         visual=np.asarray(visual[chosen]),
         facts={
             "data": "Multi30K task 1, stand-in image vectors",
             "translator": "people (Multi30K)",
-            "noise": regime,
+            "noise": f"{noise:.0%} of words" if noise else regime,
         },
     )
 

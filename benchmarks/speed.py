@@ -151,7 +151,9 @@ def training(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: in
         model = CCRModel.from_base(copy.deepcopy(bare), processor=CCRProcessor(tokenizer))
         model.add_language("de", adapter, tokenizer=tokenizer)
         parameters = model.trainable("de")
-        method = DASD(model, "de", DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001)).train()
+        method = DASD(
+            model, "de", DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001)
+        ).train()
         optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
         def once() -> None:

@@ -219,7 +219,7 @@ def test_what_the_batches_of_a_recipe_must_hold():
     ("changes", "message"),
     [
         ({"stages": [{"name": "mine"}]}, "Stage 'mine' has no published terms.*cla, cma"),
-        ({"method": "nrcr"}, "no method 'nrcr'. There are: dasd, mla, nrccr, cl2cm"),
+        ({"method": "nrcr"}, "no method 'nrcr'. There are: dasd, mla, nrccr, cl2cm, transfer"),
         ({"method": "nrccr", "stages": [{"name": "cla"}]}, "Stage 'cla' has no published terms.*nrccr are joint"),
         ({"method": "nrccr", "stages": [{"name": "joint", "terms": {"cicle": 1}}]}, "No such term: cicle.*cycle"),
         ({"method": "nrccr", "stages": [{"name": "joint"}], "head": {"spaces": 3}}, "`head`.*spaces"),

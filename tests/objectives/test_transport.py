@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ccr_adapters.errors import ConfigError, TrainingError
-from ccr_adapters.objectives import cosine_cost, transport_plan
+from ccr_adapters.objectives import cosine_cost, transport_cost, transport_plan
 
 
 def lengths_to_mask(lengths: list[int], longest: int) -> torch.Tensor:
@@ -132,3 +132,14 @@ def test_masks_that_do_not_fit(shapes):
 def test_values_that_cannot_work(batch, options):
     with pytest.raises(ConfigError, match="epsilon must be above 0"):
         transport_plan(*batch, **options)
+
+
+def test_what_a_plan_costs_by_hand():
+    cost = torch.tensor([[[0.0, 2.0], [1.0, 0.5]], [[1.0, 1.0], [1.0, 1.0]]], requires_grad=True)
+    plan = torch.tensor([[[0.5, 0.0], [0.25, 0.25]], [[0.0, 0.0], [0.0, 1.0]]])
+    found = transport_cost(cost, plan)
+    assert found.item() == pytest.approx((0.25 + 0.125 + 1.0) / 2)
+    found.backward()
+    assert torch.equal(cost.grad, plan / 2)
+    with pytest.raises(TrainingError, match="one shape"):
+        transport_cost(cost, plan[:1])

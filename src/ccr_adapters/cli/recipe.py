@@ -75,7 +75,7 @@ class Recipe:
         data: See `ccr_adapters.data.load_corpus`.
         output_dir: Where everything goes; a killed run goes on from there.
         stages: In order.
-        method: `dasd`, `mla`, `nrccr` or `cl2cm`; see `ccr_adapters.methods`.
+        method: `dasd`, `mla`, `nrccr`, `cl2cm` or `transfer`; see `ccr_adapters.methods`.
         adapter: A peft configuration with its `peft_type`; default the method's.
         head: A mapping into a space of its own (`HeadConfig`); default the method's.
         vocabulary: The language's own tokens; `None` shares the base's.

@@ -73,7 +73,9 @@ class DASDConfig(PeftConfig):
         if self.mode not in get_args(Mode):
             raise ValueError(f"`mode` is {self.mode!r}; expected one of {', '.join(get_args(Mode))}.")
         if self.condition_on not in get_args(ConditionOn):
-            raise ValueError(f"`condition_on` is {self.condition_on!r}; expected one of {', '.join(get_args(ConditionOn))}.")
+            raise ValueError(
+                f"`condition_on` is {self.condition_on!r}; expected one of {', '.join(get_args(ConditionOn))}."
+            )
         if self.sr_pooling is not None and self.sr_pooling not in get_args(Pooling):
             raise ValueError(f"`sr_pooling` is {self.sr_pooling!r}; expected one of {', '.join(get_args(Pooling))}.")
         if self.r is None:

@@ -128,7 +128,8 @@ class DASDLayer(nn.Module, BaseTunerLayer):
             settings = self.dasd_settings[name]
             if settings.dynamic and settings.index == 0 and name not in self.dasd_disentangler:
                 count = len(states) if rows is None else len(rows)
-                condition.cores[name] = self.dasd_generator[name].shared(count)
+                generator: Any = self.dasd_generator[name]
+                condition.cores[name] = generator.shared(count)
             elif settings.dynamic and settings.index == 0:
                 prefix = self._prefix_states(settings, condition, hidden_states, states, args, kwargs)
                 self._make_cores(name, settings, condition, prefix, rows)

@@ -9,8 +9,9 @@ from ccr_adapters.methods.dasd import DASD, NO_TERM, DASDTerms
 from ccr_adapters.methods.english import EnglishFineTune
 from ccr_adapters.methods.mla import MLA
 from ccr_adapters.methods.nrccr import NRCCR, NRCCRTerms
+from ccr_adapters.methods.transfer import Transfer, TransferTerms
 
-METHODS: dict[str, type[Method]] = {"dasd": DASD, "mla": MLA, "nrccr": NRCCR, "cl2cm": CL2CM}
+METHODS: dict[str, type[Method]] = {"dasd": DASD, "mla": MLA, "nrccr": NRCCR, "cl2cm": CL2CM, "transfer": Transfer}
 """Methods by the name that a recipe gives them."""
 
 
@@ -38,5 +39,7 @@ __all__ = [
     "Method",
     "NRCCRTerms",
     "Terms",
+    "Transfer",
+    "TransferTerms",
     "method_of",
 ]

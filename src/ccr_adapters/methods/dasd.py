@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ccr_adapters.dasd import Condition
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods.base import Method, Terms
 from ccr_adapters.modeling import CCRModel
@@ -48,6 +49,7 @@ class DASDTerms(Terms):
         adversarial: The encoder's side of the adversary.
         scale: Inverse temperature of `contrastive` and `bank`.
         relational_scale: Inverse temperature of `relational`.
+        anchor: How far the picture itself is the teacher of `relational`, in place of its English caption; 0 to 1.
         guide: What the disentangled features are compared with, `"source"` or `"visual"`.
     """
 
@@ -62,6 +64,7 @@ class DASDTerms(Terms):
     adversarial: float = 0.0
     scale: float = 100.0
     relational_scale: float = 20.0
+    anchor: float = 0.0
     guide: str = "source"
 
 
@@ -137,11 +140,16 @@ class DASD(Method):
             visual_vectors: Vectors `v` of the pictures by the frozen base. (B, d)
             image_index: Which picture each row shows. (B,)
         """
-        language, terms = str(self.language), self.terms
         target, _, condition = self.model.target_features(
-            target_input_ids, target_attention_mask, target_pooled_at, language
+            target_input_ids, target_attention_mask, target_pooled_at, str(self.language)
         )
-        target = target.float()  # (B, d)
+        return self._terms(target.float(), condition, source_vectors, visual_vectors, image_index)
+
+    def _terms(
+        self, target: Tensor, condition: Condition, source_vectors: Tensor, visual_vectors: Tensor, image_index: Tensor
+    ) -> dict[str, Tensor]:
+        """Terms over the captions' vectors and disentangled features. (B, d) each"""
+        language, terms = str(self.language), self.terms
         source, visual = source_vectors.float(), visual_vectors.float()
         self.observe_vectors(target, visual)
         found: dict[str, Tensor] = {}
@@ -154,7 +162,9 @@ class DASD(Method):
         if terms.bank:
             found["bank"] = terms.bank * info_nce_one_way(target, self.bank, image_index, terms.scale)
         if terms.relational:
-            relation = relational_to_bank(target, source, self.bank, scale=terms.relational_scale)
+            relation = relational_to_bank(
+                target, source, self.bank, scale=terms.relational_scale, visual=visual, share=terms.anchor
+            )
             found["relational"] = terms.relational * relation
         features = condition.features.get(language)
         if features is not None:

@@ -15,7 +15,7 @@ from ccr_adapters.objectives.gather import all_gather_with_grad, local_offset
 from ccr_adapters.objectives.health import alignment, mean_cosine, uniformity
 from ccr_adapters.objectives.language import TokenDiscriminator, discriminator_accuracy, language_adversary
 from ccr_adapters.objectives.relations import relational, relational_to_bank
-from ccr_adapters.objectives.transport import cosine_cost, transport_plan
+from ccr_adapters.objectives.transport import cosine_cost, transport_cost, transport_plan
 from ccr_adapters.objectives.triplet import triplet
 from ccr_adapters.objectives.views import feature_view, similarity_view
 from ccr_adapters.objectives.words import mask_tokens, word_alignment
@@ -43,6 +43,7 @@ __all__ = [
     "relational_to_bank",
     "semantic_consistency",
     "similarity_view",
+    "transport_cost",
     "transport_plan",
     "triplet",
     "uniformity",

@@ -76,7 +76,15 @@ def relational(
         return (ways[0] + ways[1]) / 2
 
 
-def relational_to_bank(target: Tensor, source: Tensor, bank: Tensor, *, scale: float | Tensor) -> Tensor:
+def relational_to_bank(
+    target: Tensor,
+    source: Tensor,
+    bank: Tensor,
+    *,
+    scale: float | Tensor,
+    visual: Tensor | None = None,
+    share: float = 0.0,
+) -> Tensor:
     """KL from the source captions' softmax over a bank of pictures to the target captions'.
 
     `relational` over all training pictures, encoded once, in place of the batch: a target caption must find the
@@ -88,6 +96,9 @@ def relational_to_bank(target: Tensor, source: Tensor, bank: Tensor, *, scale: f
         source: English embeddings (B, d), normalised here; no gradient reaches them.
         bank: Vectors (M, d) of pictures, normalised here; no gradient reaches them. The same in every process.
         scale: Inverse temperature of both softmaxes.
+        visual: Vectors (B, d) of the pictures that the captions show, to be teachers too.
+        share: How far the picture is the teacher in place of its English caption, from 0 to 1: the teacher's vector is
+            the mixture of both at unit length.
 
     Returns:
         Scalar, float32 (float64 if a caption is): the mean over captions, 0 when `target` equals `source`.
@@ -103,6 +114,9 @@ def relational_to_bank(target: Tensor, source: Tensor, bank: Tensor, *, scale: f
         )
     with full_precision(target):
         target, source = unit(target, source.detach())
+        if visual is not None and share:
+            (picture,) = unit(visual.detach().to(source.dtype))
+            (source,) = unit((1 - share) * source + share * picture)
         bank = bank.detach().to(target.dtype)
         # Divided by afterwards: normalising the bank itself would copy M x d numbers in each step.
         lengths = bank.norm(dim=-1).clamp(min=1e-12)  # (M,)

@@ -80,3 +80,26 @@ def transport_plan(
         f = (row_mass - torch.logsumexp(kernel + g[:, None, :], dim=2)).masked_fill(~rows, -torch.inf)
         g = (column_mass - torch.logsumexp(kernel + f[:, :, None], dim=1)).masked_fill(~columns, -torch.inf)
     return (kernel + f[:, :, None] + g[:, None, :]).exp()
+
+
+def transport_cost(cost: Tensor, plan: Tensor) -> Tensor:
+    """What a plan costs: the mean over sentences of the mass moved times the distance it moves.
+
+    Pulls each token towards the tokens that the plan pairs it with, and leaves alone what the plan spreads; `words`
+    asks the same of masked tokens, as a classification.
+
+    Args:
+        cost: Cost of each pair of tokens (B, Ls, Lt), as from `cosine_cost`; padding may hold anything finite.
+        plan: Plans (B, Ls, Lt), as from `transport_plan`; no gradient reaches them.
+
+    Returns:
+        Scalar: 0 where every token lies on its partners.
+
+    Raises:
+        TrainingError: If the shapes differ.
+    """
+    if cost.shape != plan.shape or cost.ndim != 3:
+        raise TrainingError(
+            f"transport_cost takes a cost and a plan of one shape; got {tuple(cost.shape)} and {tuple(plan.shape)}."
+        )
+    return (at_least_float32(cost) * plan.detach()).sum(dim=(1, 2)).mean()
