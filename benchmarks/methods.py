@@ -82,6 +82,24 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "arguments": BLOCK_RATE,
     },
     "dasd": {"title": "DASD", "stages": TWO_STAGES},
+    "dasd+nrccr": {
+        "title": "DASD's adapters, NRCCR's objectives",
+        "method": "nrccr",
+        "adapter": {"peft_type": "DASD"},
+        "stages": [{"name": "joint", "share": 1.0}],
+        "arguments": {"auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0},
+    },
+    "dasd+cl2cm": {
+        "title": "DASD's adapters, CL2CM's transfer",
+        "method": "cl2cm",
+        "adapter": {"peft_type": "DASD"},
+        "stages": [{"name": "joint", "share": 1.0}],
+    },
+    "transfer": {
+        "title": "transfer (recommended): DASD's adapters, the English encoder as teacher",
+        "method": "transfer",
+        "stages": [{"name": "joint", "share": 1.0}],
+    },
 }
 EPOCHS = {"all": 2.0, "2900": 5.0, "tiny": 3.0}
 # Encoder passes of one step, with the rows of each as multiples of the batch.
@@ -501,7 +519,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--noise", nargs="+", type=float, help="shares of words gone wrong; adds a table and a plot")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--reference", default="dasd", choices=list(CONTENDERS), help="compared with each other method")
+    parser.add_argument(
+        "--reference", default="transfer", choices=list(CONTENDERS), help="compared with each other method"
+    )
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")

@@ -241,3 +241,34 @@ def test_weights_that_are_no_shares(weights, message):
     data["train"] = data["train"].add_column("weight", weights)
     with pytest.raises(DataError, match=message):
         Corpus.from_dataset(data, "de")
+
+
+def test_vectors_take_the_place_of_pictures(tmp_path):
+    write(tmp_path)
+    vectors = np.arange(8.0).reshape(4, 2)
+    np.save(tmp_path / "v.npy", vectors)
+    (tmp_path / "ids.txt").write_text("y\nb\na\nx\n")
+    corpus = load_corpus({"path": str(tmp_path), "visual": "v.npy", "visual_ids": "ids.txt"}, "de")
+    assert corpus.pictures is None
+    assert corpus.image_ids == ["a", "b"]
+    assert corpus.visual.tolist() == [[4.0, 5.0], [2.0, 3.0]]
+    assert corpus.test["test"].visual.tolist() == [[6.0, 7.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "changes", "message"),
+    [
+        ("y\nb\na\nz\n", {}, "test: 1 of 2 images have no visual vector, the first is 'x'|validation: 1 of 2"),
+        ("y\nb\na\n", {}, "shape .4, 2. for .* image ids"),
+        ("y\nb\na\na\n", {}, "'a' names more than one"),
+        ("y\nb\na\nx\n", {"visual": "w.npy"}, "no file .*w.npy"),
+        ("y\nb\na\nx\n", {"visual_ids": None}, "visual_ids"),
+        ("y\nb\na\nx\n", {"visual": "ids.txt"}, "no array of numbers"),
+    ],
+)
+def test_vectors_that_do_not_fit(ids, changes, message, tmp_path):
+    write(tmp_path)
+    np.save(tmp_path / "v.npy", np.zeros((4, 2)))
+    (tmp_path / "ids.txt").write_text(ids)
+    with pytest.raises(DataError, match=message):
+        load_corpus({"path": str(tmp_path), "visual": "v.npy", "visual_ids": "ids.txt", **changes}, "de")

@@ -15,7 +15,6 @@ from ccr_adapters.cli.checks import adapter_of, head_of
 from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
-from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.modeling import CCRModel
@@ -31,7 +30,7 @@ def build_vocabulary(
     plan = recipe.vocabulary
     if plan is None:
         raise ConfigError("The recipe has no `vocabulary`.")
-    width = width_of(find_text_encoder(model.base).config)
+    width = find_text_encoder(model.base).token_width
     base_table = find_text_encoder(model.base).token_embedding.weight
     state = PartialState()
     with state.main_process_first():
@@ -84,9 +83,10 @@ def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
     model = CCRModel.from_base(base, pooling=recipe.pooling, visual_dim=width)
     if width is None and "image" not in model.modalities:
         raise ConfigError(f"The base '{base}' has no image tower, and the data has pictures instead of visual vectors.")
-    if width is not None and width != model.embedding_dim:
+    if width is not None and width != model.embedding_dim and head_of(recipe) is None:
         raise ConfigError(
-            f"The base '{base}' makes vectors of width {model.embedding_dim}, the visual vectors of the data have {width}."
+            f"The base '{base}' makes vectors of width {model.embedding_dim}, the visual vectors of the data have {width}. Only a "
+            "method with a `head` can bring them together."
         )
     return model
 

@@ -107,7 +107,7 @@ def check_recipe(recipe: Recipe) -> None:
     method = method_of(recipe.method)
     if head is None and method.head is not None:
         raise ConfigError(f"The method {recipe.method!r} needs a `head`.")
-    if head is not None and recipe.method in ("dasd", "mla", "transfer"):
+    if head is not None and not method.takes_head:
         raise ConfigError(
             f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
         )

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from ccr_adapters.data.retrieval_set import Column, RetrievalSet
+from ccr_adapters.data.retrieval_set import Column, RetrievalSet, Vectors
 from ccr_adapters.errors import DataError, ImageError
 
 SPLITS = ("train", "validation", "test")
@@ -73,7 +73,9 @@ class Corpus:
         check_weights(self.rows)
 
     @classmethod
-    def from_dataset(cls, data: DatasetDict, language: str, *, facts: dict[str, Any] | None = None) -> Corpus:
+    def from_dataset(
+        cls, data: DatasetDict, language: str, *, facts: dict[str, Any] | None = None, vectors: Vectors | None = None
+    ) -> Corpus:
         """From splits `train`, `validation` and `test` with the canonical columns.
 
         Train rows have `image`, `image_id`, `caption` (English) and `translation`, and may have `back_translation` and
@@ -87,7 +89,8 @@ class Corpus:
             if split not in data:
                 raise DataError(f"The data has no split '{split}'; it has {', '.join(data)}.")
         train = data["train"]
-        missing = sorted({"image", "image_id", "caption", "translation"} - set(train.column_names))
+        shown = {"image"} if vectors is None else set()
+        missing = sorted({*shown, "image_id", "caption", "translation"} - set(train.column_names))
         if missing:
             raise DataError(
                 f"The training split lacks {', '.join(missing)}; it has {', '.join(train.column_names)}. Rename columns with "
@@ -109,9 +112,10 @@ class Corpus:
             rows=texts,
             image_index=index,
             image_ids=list(position),
-            pictures=Column(unique, "image"),
-            validation=RetrievalSet.from_dataset(data["validation"], columns, name="validation"),
-            test={"test": RetrievalSet.from_dataset(data["test"], columns, name="test")},
+            pictures=Column(unique, "image") if vectors is None else None,
+            visual=None if vectors is None else vectors.rows(list(position), "train"),
+            validation=RetrievalSet.from_dataset(data["validation"], columns, name="validation", vectors=vectors),
+            test={"test": RetrievalSet.from_dataset(data["test"], columns, name="test", vectors=vectors)},
             facts=facts or {},
         )
 
@@ -155,7 +159,9 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
 
     Args:
         spec: `{"name": "tiny_world", ...}` with arguments of `build_tiny_world`, or `{"path": ..., "columns": {...}}`: a
-            folder that `datasets` saved, or files of one split each (`train.jsonl`, `validation.csv`, `test.parquet`).
+            folder that `datasets` saved, or files of one split each (`train.jsonl`, `validation.csv`, `test.parquet`). With
+            `visual:` (`vectors.npy` and `visual_ids: ids.txt`, or a BigFile folder) precomputed vectors take the place of
+            pictures.
         language: Code of the target language.
         seed: Seed of made data.
 
@@ -182,6 +188,7 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
         return Corpus.from_dataset(data, language, facts=facts)
     path = spec.pop("path", None)
     columns = spec.pop("columns", {})
+    visual, ids = spec.pop("visual", None), spec.pop("visual_ids", None)
     unknown = sorted(set(spec) - {"translator", "noise", "license"})
     if path is None or unknown:
         raise DataError(
@@ -190,8 +197,9 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
     wrong = sorted(set(columns) - set(COLUMNS))
     if wrong:
         raise DataError(f"`columns` maps {', '.join(wrong)}; it can map {', '.join(COLUMNS)}.")
+    vectors = Vectors.load(Path(path) / visual, None if ids is None else Path(path) / ids) if visual else None
     data = _load_folder(Path(path), columns)
-    return Corpus.from_dataset(data, language, facts={"data": str(Path(path).name), **spec})
+    return Corpus.from_dataset(data, language, facts={"data": str(Path(path).name), **spec}, vectors=vectors)
 
 
 def _load_folder(path: Path, columns: dict[str, str]) -> DatasetDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,13 @@ class RetrievalSet:
 
     @classmethod
     def from_dataset(
-        cls, rows: Dataset, columns: dict[str, str], *, image_column: str = "image", name: str = "retrieval"
+        cls,
+        rows: Dataset,
+        columns: dict[str, str],
+        *,
+        image_column: str = "image",
+        name: str = "retrieval",
+        vectors: Vectors | None = None,
     ) -> RetrievalSet:
         """Read one row a picture, with a list of captions (or one) a language.
 
@@ -72,11 +79,13 @@ class RetrievalSet:
             columns: Caption column by language: `{"en": "caption", "de": "target_caption"}`.
             image_column: Column of pictures.
             name: For tables.
+            vectors: Precomputed visual vectors by image id, in place of pictures.
 
         Raises:
-            DataError: If a column is missing, or a row has no caption.
+            DataError: If a column is missing, a row has no caption, or an image no vector.
         """
-        missing = sorted({*columns.values(), image_column, "image_id"} - set(rows.column_names))
+        shown = {image_column} if vectors is None else set()
+        missing = sorted({*columns.values(), *shown, "image_id"} - set(rows.column_names))
         if missing:
             raise DataError(f"The data set lacks {', '.join(missing)}; it has {', '.join(rows.column_names)}.")
         captions: dict[str, list[str]] = {}
@@ -91,7 +100,71 @@ class RetrievalSet:
                 texts += own
                 owners += [index] * len(own)
             captions[language], answers[language] = texts, np.asarray(owners, dtype=np.int64)
-        return cls(list(rows["image_id"]), captions, answers, pictures=Column(rows, image_column), name=name)
+        ids = list(rows["image_id"])
+        if vectors is not None:
+            return cls(ids, captions, answers, visual=vectors.rows(ids, name), name=name)
+        return cls(ids, captions, answers, pictures=Column(rows, image_column), name=name)
+
+
+class Vectors:
+    """Precomputed visual vectors by image id, mapped into memory.
+
+    Args:
+        array: The vectors. (n, d)
+        ids: Id of each row. (n,)
+
+    Raises:
+        DataError: If they do not fit together, or an id is there twice.
+    """
+
+    def __init__(self, array: np.ndarray, ids: list[str]) -> None:
+        if array.ndim != 2 or len(array) != len(ids):
+            raise DataError(
+                f"Visual vectors of shape {array.shape} for {len(ids)} image ids; expected one row for each."
+            )
+        self.array = array
+        self.row_of = {name: row for row, name in enumerate(ids)}
+        if len(self.row_of) < len(ids):
+            twice = next(name for row, name in enumerate(ids) if self.row_of[name] != row)
+            raise DataError(f"The image id '{twice}' names more than one visual vector.")
+
+    @classmethod
+    def load(cls, path: Path, ids: Path | None) -> Vectors:
+        """Read `features.npy` with its ids, a line each, or a BigFile folder, which has them inside.
+
+        Raises:
+            DataError: If a file is missing or no array.
+        """
+        if path.is_dir():
+            from ccr_adapters.data.benchmarks.bigfile import BigFile
+
+            found = BigFile(path)
+            return cls(found.vectors, found.ids)
+        if ids is None:
+            raise DataError(
+                f"`visual: {path.name}` needs `visual_ids`, a file with the image id of each row, a line each."
+            )
+        for file in (path, ids):
+            if not file.is_file():
+                raise DataError(f"There is no file '{file}'.")
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise DataError(f"'{path}' is no array of numbers: {error}") from error
+        return cls(array, ids.read_text(encoding="utf-8").splitlines())
+
+    def rows(self, ids: list[str], where: str) -> np.ndarray:
+        """Vectors of some images, in their order. (M, d)
+
+        Raises:
+            DataError: Counting those that are missing and naming the first.
+        """
+        missing = [name for name in ids if name not in self.row_of]
+        if missing:
+            raise DataError(
+                f"{where}: {len(missing)} of {len(ids)} images have no visual vector, the first is '{missing[0]}'."
+            )
+        return np.asarray(self.array[[self.row_of[name] for name in ids]])
 
 
 class Column:

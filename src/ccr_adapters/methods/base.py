@@ -65,6 +65,9 @@ class Method(nn.Module):
     head: ClassVar[Mapping[str, Any] | None] = None
     """The mapping head that a recipe gets when it names none; `None`: the language stays in the base's space."""
 
+    takes_head: ClassVar[bool] = True
+    """Whether the language may live in a space of its own; not where captions are compared with the base's vectors."""
+
     def __init__(
         self, model: CCRModel, language: str | None, terms: Any = None, visual_bank: Tensor | None = None
     ) -> None:

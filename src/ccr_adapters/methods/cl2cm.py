@@ -111,6 +111,8 @@ class CL2CM(Method):
         source_attention_mask: Tensor | None = None,
         source_pooled_at: Tensor | None = None,
         source_vectors: Tensor | None = None,
+        visual_frames: Tensor | None = None,
+        visual_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Terms of a batch.
 
@@ -124,12 +126,15 @@ class CL2CM(Method):
             source_attention_mask: (B, Ls)
             source_pooled_at: (B,)
             source_vectors: Not used: the source captions are read by the networks that are trained.
+            visual_frames: Frames in place of one vector, for videos and a head that takes them. (B, T, d)
+            visual_mask: 1 at real frames. (B, T)
         """
         language, terms, model = str(self.language), self.terms, self.model
         targets = (target_input_ids, target_attention_mask, target_pooled_at)
         sources = (source_input_ids, source_attention_mask, source_pooled_at)
         head: Any = model.heads[language] if model.space(language) else None
-        visual = visual_vectors.float() if head is None else head.visual(visual_vectors)
+        shown = visual_vectors if visual_frames is None else visual_frames
+        visual = visual_vectors.float() if head is None else head.visual(shown, visual_mask)
         target = model.target_features(*targets, language)[0].float()  # (B, d)
         self.observe_vectors(target, visual)
         found: dict[str, Tensor] = {}

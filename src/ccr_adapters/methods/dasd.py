@@ -82,6 +82,7 @@ class DASD(Method):
     """
 
     terms_class = DASDTerms
+    takes_head = False
     stages: ClassVar[Mapping[str, Terms]] = {
         # weights as published (Cai et al. 2025, section 'Training'; methods.md)
         "cla": DASDTerms(alignment=1.0, consistency=0.1, adversarial=0.001, guide="source"),

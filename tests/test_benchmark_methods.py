@@ -1,0 +1,103 @@
+"""The parts of the benchmark of all methods that need no data: recipes, back-translations, tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccr_adapters.cli.checks import check_recipe
+from ccr_adapters.methods import METHODS
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+CELL = {"world": "multi30k", "language": "de", "regime": "2900", "noise": 0.0, "pairs": 2900, "epochs": 5.0, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def methods():
+    """The benchmark as a module; benchmarks/ is no package."""
+    sys.path.insert(0, str(FOLDER))
+    spec = importlib.util.spec_from_file_location("methods_under_test", FOLDER / "methods.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+    sys.path.remove(str(FOLDER))
+
+
+def test_every_row_is_a_recipe_that_can_work(methods, tmp_path):
+    for world in ("multi30k", "tiny"):
+        for method in methods.CONTENDERS:
+            plan = methods.recipe_of({**CELL, "world": world, "method": method}, "tiny_clip", tmp_path)
+            check_recipe(plan)
+            shares = [stage["share"] for stage in methods.CONTENDERS[method]["stages"]]
+            assert sum(shares) == pytest.approx(methods.CONTENDERS[method].get("epochs", 1.0)), method
+    used = {methods.CONTENDERS[name].get("method", "dasd") for name in methods.CONTENDERS}
+    assert used == set(METHODS)
+
+
+def test_words_come_back_as_what_they_are_paired_with_most(methods):
+    pairs = {"ein roter Hund": "a red dog", "ein Hund": "a dog", "eine rote Katze": "a red cat", "ein Ball": "a ball"}
+    back = methods.word_by_word(list(pairs) * 3, list(pairs.values()) * 3)
+    assert back[:4] == ["a red dog", "a dog", "a red cat", "a ball"]
+
+
+def cell(methods, method, seed, values, **changes):
+    facts = {"seconds_a_step": 0.5, "parameters": 2_000_000, "bytes": 1_000_000, "peak_bytes": 2e9}
+    return {**CELL, **facts, "method": method, "seed": seed, "arrays": {"test": np.asarray(values, float)}, **changes}
+
+
+def test_the_table_has_means_over_seeds(methods):
+    cells = [
+        cell(methods, "base", 0, [10, 30], seconds_a_step=0.0),
+        cell(methods, "dasd", 0, [100, 300]),
+        cell(methods, "dasd", 1, [200, 400], seconds_a_step=0.7),
+    ]
+    cells[0]["arrays"]["english test"] = np.array([500.0, 600.0])
+    rows = methods.table(cells)
+    assert [row["method"] for row in rows] == ["English captions (the ceiling)", "no adaptation", "DASD"]
+    assert rows[0]["test"].startswith("550.0")
+    assert rows[2]["test"].startswith("250.0 [")
+    assert (rows[2]["seeds"], rows[2]["s a step"], rows[2]["trained"]) == ("2", "0.60", "2.00 M")
+    assert "s a step" not in rows[1]
+
+
+def test_a_reference_is_compared_over_languages(methods):
+    generator = np.random.default_rng(0)
+    cells = []
+    for language, shift in (("de", 30.0), ("cs", 50.0)):
+        base = generator.normal(300, 20, size=400)
+        noisy = generator.normal(0, 5, size=400)
+        cells.append(cell(methods, "mla", 0, base, language=language))
+        cells.append(cell(methods, "dasd", 0, base + shift + noisy, language=language))
+        cells.append(cell(methods, "lora", 0, base + shift + generator.normal(0, 5, size=400), language=language))
+    rows = {row["method"]: row for row in methods.over_languages(cells, "dasd")}
+    told = "DASD against it"
+    mla = rows[methods.title_of("mla")]
+    assert mla["blocks"] == "2"
+    assert mla[told].startswith("+40.") or mla[told].startswith("+39.")
+    assert mla[told].endswith("above")
+    assert rows[methods.title_of("lora")][told].endswith("tie")
+    assert told not in rows["DASD"]
+
+
+def test_what_noise_costs(methods, tmp_path):
+    cells = [cell(methods, "dasd", 0, [100, 200], noise=0.0), cell(methods, "dasd", 0, [90, 200], noise=0.4)]
+    (row,) = methods.noise_table(cells)
+    assert row == {"training": "de, 2,900 pairs", "method": "DASD", "0%": "150.0", "40%": "145.0 (-5.0)"}
+    methods.noise_plot(cells, tmp_path / "a" / "noise.png")
+    assert (tmp_path / "a" / "noise.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_plan_of_a_quick_run(methods):
+    args = methods.parsed(["--quick", "--worlds", "tiny"])
+    cells = methods.plan(args)
+    assert [found["method"] for found in cells] == ["base", "aligned", *methods.CONTENDERS]
+    assert {found["language"] for found in cells} == {"de"}
+    full = methods.plan(methods.parsed(["--seeds", "0", "1"]))
+    assert len({methods.name_of(found) for found in full}) == len(full)
+    assert {found["language"] for found in full if found["world"] == "tiny"} == set(methods.TINY_LANGUAGES)
