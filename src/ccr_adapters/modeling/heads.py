@@ -68,7 +68,9 @@ class AttentionLayer(nn.Module):
 
     def across(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Attend from one sequence to another, without a residual. (B, Q, h), (B, K, h), (B, K) -> (B, Q, h)"""
-        found: Tensor = self.attention(queries, keys, keys, key_padding_mask=mask == 0, need_weights=False)[0]
+        # asked for its weights, torch leaves its fused attention, whose backward pass is the slower one on a CPU
+        plain = self.training and queries.device.type == "cpu"
+        found: Tensor = self.attention(queries, keys, keys, key_padding_mask=mask == 0, need_weights=plain)[0]
         return found
 
 
