@@ -1,5 +1,6 @@
 """The floors of the house, enforced: who may import whom, no cycles, and what must not appear in the library.
 
+    floor 5   __main__.py
     floor 4   cli/   demo/
     floor 3   training/   evaluation/   hub/   search/   translation/
     floor 2   processing/   modeling/   methods/
@@ -30,6 +31,7 @@ FLOORS = (
     ("processing", "modeling", "methods"),
     ("training", "evaluation", "hub", "search", "translation"),
     ("cli", "demo"),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A room that may import a neighbour on its own floor: an exception, to be written with its reason.

@@ -31,6 +31,10 @@ class AdapterError(CCRError, ValueError):
     """An adapter folder is incomplete, tampered with, or made for another base."""
 
 
+class HubError(CCRError, OSError):
+    """A repository cannot be reached, read or written; the message never holds the token."""
+
+
 class EvaluationError(CCRError, ValueError):
     """Embeddings or ground truth do not fit together."""
 

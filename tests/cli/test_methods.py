@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ccr_adapters.cli.train import evaluate_model, run_recipe
-from ccr_adapters.errors import DataError
+from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.methods import METHODS
 from ccr_adapters.modeling import CCRModel
 
@@ -108,3 +108,15 @@ def test_videos_are_learned_from_their_frames(recipe, with_back):
         again = evaluate_model(CCRModel.from_pretrained(outcome.adapter), asked, "de")
         assert again.sum_r == outcome.metrics["test/de"].sum_r
     assert scores[6] > scores[0]
+
+
+def test_a_head_maps_vectors_of_any_width(recipe, with_back):
+    vectors = np.random.default_rng(1).normal(size=(10, 20)).astype("float32")
+    asked = dataclasses.replace(with_back.validation, visual=vectors)
+    corpus = dataclasses.replace(with_back, validation=asked, test={"test": asked}, visual=vectors)
+    with pytest.raises(ConfigError, match="width 32.*width|have 20.*head"):
+        run_recipe(plan_for(recipe, "dasd", "narrow"), corpus)
+    outcome = run_recipe(plan_for(recipe, "nrccr", "run"), corpus)
+    assert set(outcome.metrics) == {"test/de"}  # no other captions meet such pictures
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    assert evaluate_model(loaded, asked, "de").sum_r == outcome.metrics["test/de"].sum_r

@@ -7,6 +7,7 @@ forward pass still holds the one it was called with.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,10 +58,13 @@ class Condition:
         self.prefix_states: dict[int, Tensor] = {}
         self.cores: dict[str, Tensor] = {}
         self.features: dict[str, Features] = {}
+        self.met = False
+        """Whether it has reached a block: an encoder that drops unknown keywords would run without it."""
         self._rows: dict[str, Tensor] | None = None
 
     def groups(self, active: str | None, device: torch.device) -> list[tuple[str, Tensor | None]]:
         """Rows of the batch by adapter: `(name, row indices)`, the indices `None` when one adapter has all rows."""
+        self.met = True
         if self.adapter_names is None:
             return [] if active is None or active == BASE else [(active, None)]
         first = self.adapter_names[0] if self.adapter_names else BASE
@@ -148,14 +152,41 @@ def _check_names(module: nn.Module, names: Sequence[str], rows: Tensor | None) -
         raise ValueError(f"{len(names)} adapter names for {len(rows)} captions; pass one a caption.")
 
 
-def hook_text_module(module: nn.Module) -> None:
-    """Register `attach_condition` on a text module, once."""
-    if attach_condition not in module._forward_pre_hooks.values():
-        module.register_forward_pre_hook(attach_condition, with_kwargs=True)
+# The way of a condition from a text module that drops unknown keywords (MPNet) to the list of its blocks: one call apart,
+# in one thread, and from there on in the keywords again.
+_under_way = threading.local()
 
 
-def unhook_text_module(module: nn.Module) -> None:
-    """Take the hook away again; found by identity, because a copied module has no handle of its own."""
-    for key in [key for key, hook in module._forward_pre_hooks.items() if hook is attach_condition]:
-        del module._forward_pre_hooks[key]
-        module._forward_pre_hooks_with_kwargs.pop(key, None)
+def _hand_over(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _under_way.condition = kwargs.get(ARGUMENT)
+
+
+def _take_over(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    condition, _under_way.condition = getattr(_under_way, "condition", None), None
+    return None if condition is None else (args, {**kwargs, ARGUMENT: condition})
+
+
+_HOOKS = (attach_condition, _hand_over, _take_over)
+
+
+def hook_text_module(module: nn.Module, carrier: nn.Module | None = None) -> None:
+    """Register `attach_condition` on a text module, once.
+
+    Args:
+        module: The text module.
+        carrier: The module that hands keywords on to the blocks, where the text module drops them.
+    """
+    if attach_condition in module._forward_pre_hooks.values():
+        return
+    module.register_forward_pre_hook(attach_condition, with_kwargs=True)
+    if carrier is not None:
+        module.register_forward_pre_hook(_hand_over, with_kwargs=True)
+        carrier.register_forward_pre_hook(_take_over, with_kwargs=True)
+
+
+def unhook_text_module(module: nn.Module, carrier: nn.Module | None = None) -> None:
+    """Take the hooks away again; found by identity, because a copied module has no handle of its own."""
+    for part in (module,) if carrier is None else (module, carrier):
+        for key in [key for key, hook in part._forward_pre_hooks.items() if hook in _HOOKS]:
+            del part._forward_pre_hooks[key]
+            part._forward_pre_hooks_with_kwargs.pop(key, None)

@@ -16,11 +16,9 @@ from torch import nn
 from ccr_adapters.dasd.anatomy import TextEncoder, embedding_dim_of, find_text_encoder, width_of
 from ccr_adapters.dasd.condition import BASE, hook_text_module, unhook_text_module
 from ccr_adapters.dasd.config import DASDConfig, Pooling
+from ccr_adapters.dasd.families import LEGACY_END
 from ccr_adapters.dasd.layer import UNMERGEABLE, DASDLayer
 from ccr_adapters.dasd.register import PREFIX
-
-# CLIP checkpoints converted before transformers 4.31 carry this id, which is not their end token
-_LEGACY_EOS = 2
 
 # names of modules inside an adapter
 _PARTS = frozenset({"down", "up", "condition", "mixture", "cores", "weight", "bias"}) | {
@@ -149,7 +147,7 @@ class DASDModel(BaseTuner):
         )
         if layer is not target:
             setattr(parent, target_name, layer)
-        hook_text_module(encoder.module)
+        hook_text_module(encoder.module, encoder.carrier)
 
     @staticmethod
     def _pooling(config: DASDConfig, encoder: TextEncoder) -> tuple[Pooling, int | None]:
@@ -157,7 +155,7 @@ class DASDModel(BaseTuner):
         token_id = config.pooling_token_id
         if token_id is None and pooling == "eos":
             token_id = getattr(encoder.config, "eos_token_id", None)
-            if encoder.anatomy.pooling == "eos" and token_id == _LEGACY_EOS:
+            if encoder.anatomy.legacy_end and token_id == LEGACY_END:
                 token_id = None
         return pooling, token_id
 
@@ -231,7 +229,7 @@ class DASDModel(BaseTuner):
 
     def unload(self) -> nn.Module:
         """Give the plain base model back, without adapters and hooks."""
-        module = find_text_encoder(self.model).module
+        encoder = find_text_encoder(self.model)
         model = super().unload()
-        unhook_text_module(module)
+        unhook_text_module(encoder.module, encoder.carrier)
         return model

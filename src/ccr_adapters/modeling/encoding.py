@@ -252,8 +252,8 @@ def encode_image(
     with torch.inference_mode(), bar:
         for start in range(0, len(items), batch_size):
             batch = items[start : start + batch_size]
-            pixels = processor.pixel_values(batch).to(model.device, model.dtype)
-            features.append(F.normalize(pooler_output(model.get_image_features(pixels)).float(), dim=-1))
+            inputs = processor.picture_inputs(batch).to(model.device, model.dtype)
+            features.append(F.normalize(pooler_output(model.get_image_features(**inputs)).float(), dim=-1))
             bar.update(len(batch))
     found = torch.cat(features) if features else torch.empty((0, model.embedding_dim))
     code = model.resolve_language(language)

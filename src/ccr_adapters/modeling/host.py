@@ -20,9 +20,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, HeadConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import DASDConfig, DASDLayer, find_text_encoder
 from ccr_adapters.dasd.anatomy import embedding_dim_of, width_of
+from ccr_adapters.dasd.families import caption_limit
 from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.full import FullConfig, FullLayer
 from ccr_adapters.modeling.heads import Head
+from ccr_adapters.modeling.recognise import check_base
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.captions import end_token_id
@@ -65,7 +67,7 @@ class LanguageHost(PreTrainedModel):
         self.processor = processor
         self.active_language: str | None = None
         self.base_frozen = True
-        find_text_encoder(self.base)  # refuse a base without a known text encoder now
+        check_base(self.base, config.pooling)  # refuse a base whose captions cannot be followed now
         self.eval()
 
     # ---------------------------------------------------------------------------------------------- add and remove
@@ -101,17 +103,17 @@ class LanguageHost(PreTrainedModel):
         # the caller may use its configuration again, for another language or base
         adapter = DASDConfig() if adapter is None else copy.deepcopy(adapter)
         encoder = find_text_encoder(self.base)
-        longest = self.processor.base_max_length if self.processor else int(encoder.config.max_position_embeddings)
+        longest = self.processor.base_max_length if self.processor else caption_limit(self.base.config)
         if max_length is not None and not 2 <= max_length <= longest:
             raise ConfigError(f"`max_length` is {max_length}; the base takes 2 to {longest} tokens.")
         table: Vocabulary | None = None
         if tokenizer is not None:
             end = end_token_id(tokenizer)
             if vocabulary is None:
-                vocabulary = VocabularyConfig(size=len(tokenizer), width=width_of(encoder.config))
+                vocabulary = VocabularyConfig(size=len(tokenizer), width=encoder.token_width)
             if vocabulary.size < len(tokenizer):
                 raise ConfigError(f"The vocabulary has {vocabulary.size} rows, its tokenizer {len(tokenizer)} tokens.")
-            table = Vocabulary(vocabulary, width_of(encoder.config), source=source, touched=touched)
+            table = Vocabulary(vocabulary, encoder.token_width, source=source, touched=touched)
             if isinstance(adapter, DASDConfig) and adapter.pooling_token_id is None:
                 adapter.pooling_token_id = end
         elif vocabulary is not None:
@@ -131,7 +133,7 @@ class LanguageHost(PreTrainedModel):
 
     def build_head(self, config: HeadConfig) -> Head:
         """An untrained head for this base."""
-        return Head(config, width_of(find_text_encoder(self.base).config), self.embedding_dim)
+        return Head(config, width_of(find_text_encoder(self.base).config), self.config.visual_dim or self.embedding_dim)
 
     def check_new_language(self, code: str) -> None:
         """Refuse a code that is taken, or that means the base."""
@@ -226,7 +228,8 @@ class LanguageHost(PreTrainedModel):
     @property
     def modalities(self) -> list[str]:
         """What the model encodes."""
-        return ["text", "image"] if hasattr(self.base, "get_image_features") else ["text"]
+        towers = [name for name in ("image", "video") if hasattr(self.base, f"get_{name}_features")]
+        return ["text", *towers]
 
     @property
     def embedding_dim(self) -> int:

@@ -59,7 +59,7 @@ class Encodes(Protocol):
     ) -> tuple[Tensor, Tensor, Condition]:
         """Features of captions with their adapters."""
 
-    def get_image_features(self, pixel_values: Tensor) -> Any:
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Any:
         """Features of pictures."""
 
 
@@ -96,7 +96,3 @@ class HoldsLanguages(Protocol):
 
     def base_sha256(self) -> str:
         """Hash of the base's weights."""
-
-    @property
-    def push_to_hub(self) -> Any:
-        """Uploads, as in transformers."""

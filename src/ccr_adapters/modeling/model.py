@@ -18,13 +18,13 @@ from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.dasd.condition import ARGUMENT
-from ccr_adapters.dasd.disentangle import pool
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
 from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.modeling.host import LanguageHost
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
 from ccr_adapters.modeling.towers import TextTower, pooler_output
+from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import end_token_id
@@ -90,7 +90,7 @@ class CCRModel(LanguageHost):
         if processor is None and name:
             hub = {key: kwargs[key] for key in ("token", "cache_dir", "local_files_only") if key in kwargs}
             processor = CCRProcessor.for_base(resolve_base(name), module.config, revision=revision or "main", **hub)
-        dual = hasattr(module, "get_image_features")
+        dual = hasattr(module, "get_text_features")
         encoder = find_text_encoder(module)
         config = CCRConfig(
             base_model_name_or_path=name,
@@ -108,14 +108,22 @@ class CCRModel(LanguageHost):
 
     def base_features(self, **inputs: Any) -> Tensor:
         """Features of the base, as if no adapter were there; not normalised. (B, d)"""
-        if any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
-            inputs[ARGUMENT] = Condition(adapter_names=[BASE] * len(inputs["input_ids"]))
-        with self._others(None):
-            if hasattr(self.base, "get_text_features"):
-                return pooler_output(self.base.get_text_features(**inputs))
-            last = self.base(**inputs).last_hidden_state  # (B, L, w)
-            first = torch.zeros(len(last), dtype=torch.long, device=last.device)
-            return pool(last, first if self.config.pooling == "first" else None, inputs.get("attention_mask"))
+        if not any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
+            with self._others(None):
+                return self._tower().source(**inputs)
+        condition = Condition(adapter_names=[BASE] * len(inputs["input_ids"]))
+        features = self._tower().source(**inputs, **{ARGUMENT: condition})
+        self._check_met(condition)
+        return features
+
+    def _check_met(self, condition: Condition) -> None:
+        """Refuse a base whose blocks were never told whose adapter each row meets."""
+        if not condition.met and any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
+            raise ConfigError(
+                f"The text encoder of a {type(self.base).__name__} does not hand keywords on to its blocks, so dynamic "
+                "adapters cannot work in it. Say in `ccr_adapters.dasd.families.ANATOMIES` which module does (`carrier=`), or "
+                "use another method (LoRA)."
+            )
 
     def embed_tokens(self, input_ids: Tensor, code: str | None) -> Tensor:
         """Token states of a language, from its own table or the base's. (B, L) -> (B, L, w)"""
@@ -188,7 +196,7 @@ class CCRModel(LanguageHost):
         if len(names) == 1:
             states = self.embed_tokens(input_ids, None if source else names[0])
         else:
-            states = input_ids.new_zeros((*input_ids.shape, width_of(tower.encoder.config)), dtype=self.base.dtype)
+            states = input_ids.new_zeros((*input_ids.shape, tower.encoder.token_width), dtype=self.base.dtype)
             for name in names:
                 rows = torch.tensor([i for i, code in enumerate(codes) if code == name], device=input_ids.device)
                 states = states.index_copy(0, rows, self.embed_tokens(input_ids[rows], name).to(states.dtype))
@@ -204,6 +212,7 @@ class CCRModel(LanguageHost):
         mask = None if tower.family == "eos" else attention_mask
         with self._others(others):
             features, last = tower(states, mask, pooled_at, condition)
+        self._check_met(condition)
         return features, last, condition
 
     def _end_positions(
@@ -249,9 +258,22 @@ class CCRModel(LanguageHost):
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Image features of the base, untouched by any adapter, in `pooler_output`. (B, d)"""
         if not hasattr(self.base, "get_image_features"):
-            raise ImageError("This base has no image tower; pass precomputed visual vectors instead of pictures.")
+            sees = (
+                "It encodes videos: get_video_features(...)."
+                if "video" in self.modalities
+                else "Pass precomputed vectors."
+            )
+            raise ImageError(f"This base has no image tower for pictures. {sees}")
         with self._others(None):
             output = self.base.get_image_features(pixel_values=pixel_values, **kwargs)
+        return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
+
+    def get_video_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """Video features of a base that has them (X-CLIP), in `pooler_output`. (B, T, 3, H, W) -> (B, d)"""
+        if not hasattr(self.base, "get_video_features"):
+            raise ImageError("This base has no video tower; encode frames as pictures, or pass precomputed vectors.")
+        with self._others(None):
+            output = self.base.get_video_features(pixel_values=pixel_values, **kwargs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
     def forward(
@@ -359,6 +381,10 @@ class CCRModel(LanguageHost):
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write an adapter repository; see [`ccr_adapters.modeling.persistence.save_model`]."""
         save_model(self, save_directory, *args, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Pushed:  # type: ignore[override]
+        """Upload an adapter repository in one commit; see [`ccr_adapters.modeling.upload.push_model`]."""
+        return push_model(self, repo_id, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> CCRModel:  # type: ignore[override]

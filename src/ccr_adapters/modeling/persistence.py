@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from transformers import AutoModel, AutoTokenizer
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
-from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.errors import AdapterError, CCRError, LanguageError
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
@@ -24,20 +23,23 @@ from ccr_adapters.modeling.adapter_folder import (
     fill_module,
     inside,
     read_adapter_config,
-    read_json,
     read_tensors,
     write_adapter,
     write_tensors,
     written_aside,
 )
 from ccr_adapters.modeling.card import write_card
+from ccr_adapters.modeling.download import hub_arguments, local_folder, wanted
 from ccr_adapters.modeling.interfaces import HoldsLanguages
+from ccr_adapters.modeling.layout import earlier_files, files_below, read_config, remove_leftovers
+from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_for
+from ccr_adapters.modeling.upload import check_folder, upload
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
 
-HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+PUSH_ARGUMENTS = ("private", "token", "revision", "commit_message", "replace")
 
 
 def save_model(
@@ -52,14 +54,17 @@ def save_model(
 ) -> None:
     """Write an adapter repository: everything that the languages need but the base.
 
+    Files of an earlier save of the same languages, and of any adapter at the top of the folder, are replaced or removed.
+
     Args:
         model: The model.
         save_directory: The folder. One language lies at its top, several get a folder each.
         language: Only this one; default all.
         dtype: Precision of the written weights; default as they are. `torch.float16` halves the download.
         evidence: What was measured, for the card: `training`, `metrics`, ... (see `ccr_adapters.modeling.card`).
-        push_to_hub: Upload afterwards (`repo_id=`, `token=`, ... as everywhere in transformers).
-        kwargs: Arguments of `push_to_hub`; those of transformers' own `save_pretrained` have no meaning here.
+        push_to_hub: Upload afterwards exactly what was written (`repo_id=`, by default the folder's name, `private=`,
+            `token=`, `revision=`, `commit_message=`, `replace=`; see `ccr_adapters.modeling.upload.upload`).
+        kwargs: Those arguments; those of transformers' own `save_pretrained` have no meaning here.
     """
     codes = [language] if language else model.languages
     if not codes:
@@ -70,7 +75,9 @@ def save_model(
     name, sha256 = config.base_model_name_or_path, model.base_sha256()
     chosen = {code: config.languages[code] for code in codes}
     folders = {code: code if len(codes) > 1 else "" for code in codes}
-    with written_aside(save_directory) as aside:
+    target = Path(save_directory)
+    earlier = earlier_files(target, codes)
+    with written_aside(target) as aside:
         for code in codes:
             folder = aside / folders[code]
             write_adapter(folder, model.base, code, base_name=name, revision=config.base_revision, dtype=dtype)
@@ -96,17 +103,12 @@ def save_model(
         written.architectures = ["CCRModel"]
         written.save_pretrained(str(aside))
         write_card(aside / "README.md", written, codes, aside, evidence or {})
+        names = files_below(aside)
+    remove_leftovers(earlier, [target / name for name in names], target)
     if push_to_hub:
-        model.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
-
-
-def _local_folder(name: str | Path, hub: dict[str, Any]) -> Path:
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or str(name).count("/") != 1:
-        raise AdapterError(f"'{name}' is neither a folder here nor the id of a repository (owner/name).")
-    return Path(snapshot_download(str(name), **hub))
+        chosen_arguments = {key: kwargs[key] for key in PUSH_ARGUMENTS if kwargs.get(key) is not None}
+        mine = check_folder(target, among_others=True)
+        upload(target, kwargs.get("repo_id") or target.name, mine, **chosen_arguments)
 
 
 def load_model(
@@ -119,9 +121,13 @@ def load_model(
     dtype: Any | None = None,
     device_map: Any | None = None,
     subfolder: str | None = None,
+    languages: Iterable[str] | Mapping[str, str] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load an adapter repository together with its base.
+
+    A base may be named instead, with the `languages` that it shall learn: each comes from the one adapter repository
+    that the Hub lists for it, or from the one that is named (`languages={"de": "org/dasd-clip-de"}`).
 
     Args:
         cls: The model class, built as `cls(config, base, processor)`.
@@ -133,16 +139,21 @@ def load_model(
         dtype: Precision of the base.
         device_map: A device for the whole model (`"cuda"`, `"cpu"`).
         subfolder: Folder inside the repository.
+        languages: Only these; of a repository of the Hub, only their files are downloaded.
         kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Raises:
         AdapterError: If a file is missing, truncated or tampered with, or the base has other weights.
+        HubError: If a repository cannot be downloaded.
+        LanguageError: If a language is not there.
     """
-    hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
-    folder = _local_folder(pretrained_model_name_or_path, hub)
-    if subfolder:
-        folder = inside(folder, subfolder)
-    own = _read_config(folder)
+    hub = hub_arguments(kwargs)
+    name = pretrained_model_name_or_path
+    if languages is not None and not subfolder and is_base(name, hub):
+        return _load_on_base(cls, name, languages, hub, processor=processor, dtype=dtype, device_map=device_map)
+    codes = listed_codes(languages, name)
+    folder = inside(local_folder(name, hub, codes, subfolder), subfolder or "")
+    own = read_config(folder)
     place = own.base_model_name_or_path if base is None else base
     if place is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
@@ -163,25 +174,44 @@ def load_model(
         place = place if place is None or processor is not None else resolve_base(place, folder)
     if place is not None and processor is None:
         processor = CCRProcessor.for_base(place, module.config, revision=own.base_revision or "main", **elsewhere)
-    languages, own.languages = own.languages, {}
+    chosen = {code: own.languages[code] for code in wanted(own, codes, name)}
+    own.languages = {}
     model = cls(own, module, processor)
     _check_base(model, own)
-    for code, language in (languages or {}).items():
+    for code, language in chosen.items():
         _load_language(model, code, language, folder)
+    return _ready(model, device_map)
+
+
+def _load_on_base(
+    cls: Any,
+    base: str | Path,
+    languages: Iterable[str] | Mapping[str, str],
+    hub: dict[str, Any],
+    *,
+    processor: CCRProcessor | None,
+    dtype: Any | None,
+    device_map: Any | None,
+) -> Any:
+    """A base, with languages from the repositories that teach them; the revision is the base's."""
+    elsewhere = {key: value for key, value in hub.items() if key != "revision"}
+    places = repositories_for(base, languages, hub.get("token"))
+    model = cls.from_base(
+        base, processor=processor, revision=hub.get("revision"), dtype=dtype or torch.float32, **elsewhere
+    )
+    for code, place in places.items():
+        load_languages(model, place, code, **elsewhere)
+    return _ready(model, device_map)
+
+
+def _ready(model: Any, device_map: Any | None) -> Any:
+    """Choose the first language, and put the model where it shall run."""
     if len(model.languages) > 0:
         model.set_language(model.languages[0])
     model.eval()
     if isinstance(device_map, (str, torch.device)) and device_map != "auto":
         model.to(device_map)
     return model
-
-
-def _read_config(folder: Path) -> CCRConfig:
-    """The configuration of an adapter repository."""
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind != "ccr":
-        raise AdapterError(f"'{folder}' holds a {kind!r} model, not an adapter repository of this package.")
-    return CCRConfig.from_pretrained(str(folder))
 
 
 def _check_base(model: HoldsLanguages, config: CCRConfig) -> None:
@@ -212,13 +242,11 @@ def load_languages(model: HoldsLanguages, name: str | Path, code: str | None = N
     Returns:
         The codes that were added.
     """
-    hub = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
-    folder = _local_folder(name, hub)
-    own = _read_config(folder)
+    asked = None if code is None else [code]
+    folder = local_folder(name, hub_arguments(kwargs), asked)
+    own = read_config(folder)
     _check_base(model, own)
-    if code is not None and code not in own.languages:
-        raise LanguageError(f"'{name}' has no language {code!r}. It has: {', '.join(sorted(own.languages))}.")
-    added = [code] if code else list(own.languages)
+    added = wanted(own, asked, name)
     with ExitStack() as undo:
         for chosen in added:
             _load_language(model, chosen, own.languages[chosen], folder)
@@ -232,7 +260,7 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
     folder = inside(root, language.folder)
     adapter = read_adapter_config(folder)
     adapter.inference_mode = True
-    width = width_of(find_text_encoder(model.base).config)
+    width = find_text_encoder(model.base).token_width
     table = tokenizer = None
     if language.vocabulary is not None:
         tokenizer = _load_tokenizer(folder, language.vocabulary)

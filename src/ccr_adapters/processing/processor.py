@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, LanguageConfig
+from ccr_adapters.dasd.families import anatomy_of, caption_limit
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
 from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import (
@@ -41,6 +42,7 @@ class CCRProcessor:
         image_processor: The base's image processor; `None` for a text encoder alone.
         base_max_length: Longest caption that the base takes, in tokens.
         pad_to_max_length: The base reads captions at a fixed length (SigLIP).
+        lowercase: The base was trained on lower-case captions (SigLIP 2), whatever its tokenizer does with capitals.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class CCRProcessor:
         *,
         base_max_length: int = 77,
         pad_to_max_length: bool = False,
+        lowercase: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.base_max_length = base_max_length
         self.pad_to_max_length = pad_to_max_length
+        self.lowercase = lowercase
         self.languages: dict[str, tuple[Any, int]] = {}
 
     def add_language(self, code: str, tokenizer: Any | None, max_length: int) -> None:
@@ -97,7 +101,10 @@ class CCRProcessor:
             LanguageError: If the language is not there.
         """
         tokenizer, max_length, _ = self._entry(language)
-        return token_ids(check_captions(captions), tokenizer, max_length)
+        captions = check_captions(captions)
+        if self.lowercase and tokenizer is self.tokenizer:
+            captions = [caption.lower() for caption in captions]
+        return token_ids(captions, tokenizer, max_length)
 
     def pad(self, rows: Sequence[Sequence[int]], language: str | None = None) -> TokenizedCaptions:
         """Stack the rows of `token_ids`."""
@@ -107,10 +114,15 @@ class CCRProcessor:
 
     def pixel_values(self, pictures: Sequence[Any]) -> Any:
         """Pictures to the tensor that the image tower takes. (B, 3, H, W)"""
+        return self.picture_inputs(pictures)["pixel_values"]
+
+    def picture_inputs(self, pictures: Sequence[Any]) -> BatchFeature:
+        """Pictures to all that the image tower takes: SigLIP 2 at native resolution reads masks and shapes as well."""
         if self.image_processor is None:
             raise ImageError("This model has no image tower; it takes precomputed visual vectors instead of pictures.")
         loaded = [load_picture(picture) for picture in pictures]
-        return self.image_processor(images=loaded, return_tensors="pt")["pixel_values"]
+        inputs: BatchFeature = self.image_processor(images=loaded, return_tensors="pt")
+        return inputs
 
     def __call__(
         self,
@@ -148,7 +160,7 @@ class CCRProcessor:
         if images is not None:
             pictures = as_list(images)
             check_pictures(pictures)
-            data["pixel_values"] = self.pixel_values(pictures)
+            data.update(self.picture_inputs(pictures))
         return BatchFeature(data)
 
     # ------------------------------------------------------------------------------------------------ load and save
@@ -185,16 +197,17 @@ class CCRProcessor:
         image_processor = None
         if hasattr(base_config, "vision_config"):
             image_processor = AutoImageProcessor.from_pretrained(str(base), **kwargs)
-        text_config = getattr(base_config, "text_config", base_config)
-        longest = int(getattr(text_config, "max_position_embeddings", 77))
-        # RoBERTa counts positions from the padding id onwards
-        if getattr(text_config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-            longest -= int(getattr(text_config, "pad_token_id", 0) or 0) + 1
+        anatomy = anatomy_of(base_config)
+        longest = caption_limit(base_config)
+        if not (anatomy and anatomy.fixed_length):
+            # a tokenizer may say that its encoder was trained on less than it has room for; one that does not, a lot
+            longest = min(longest, int(getattr(tokenizer, "model_max_length", None) or longest))
         return cls(
             tokenizer,
             image_processor,
             base_max_length=longest,
-            pad_to_max_length=getattr(text_config, "model_type", "").startswith("siglip"),
+            pad_to_max_length=anatomy is not None and anatomy.fixed_length,
+            lowercase=anatomy is not None and anatomy.lowercase,
         )
 
     @classmethod

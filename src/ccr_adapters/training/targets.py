@@ -114,6 +114,6 @@ class TargetCache:
         model = self.model
         for start in tqdm(range(0, len(pictures), batch_size), desc="Pictures", unit="batch", leave=False):
             chosen = pictures[start : start + batch_size]
-            pixels = model.processor.pixel_values(chosen).to(model.device, model.dtype)  # type: ignore[union-attr]
-            features = pooler_output(model.get_image_features(pixels))
+            inputs = model.processor.picture_inputs(chosen).to(model.device, model.dtype)  # type: ignore[union-attr]
+            features = pooler_output(model.get_image_features(**inputs))
             out[start : start + len(chosen)] = features.float().cpu().numpy()

@@ -1,0 +1,209 @@
+"""`ccr-adapters add-language`: translate, look at the noise, train, evaluate and write the card, in one command.
+
+Each step leaves its files in the output folder, and a command that was killed goes on from there:
+`translations/` (the pseudo-parallel data), `noise/` (the report), `recipe.yaml` (what is trained), `training/` (checkpoints,
+metrics, and the adapter with its card).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ccr_adapters.cli.command_train import tell_outcome
+from ccr_adapters.cli.translate import BATCH_SIZE, NUM_BEAMS, load_translators, tell_summary
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ccr_adapters.cli.recipe import Recipe
+    from ccr_adapters.cli.translated_corpus import Splits
+
+EXAMPLE = """\b
+Example:
+  ccr-adapters add-language cs --base openai/clip-vit-base-patch32 --dataset data/flickr30k \\
+      --translator Helsinki-NLP/opus-mt-en-cs --output runs/cs
+"""
+# What measured best with a vocabulary of its own (benchmarks/multi30k.py); other methods keep their published stages.
+TERMS: dict[str, Any] = {
+    "alignment": 0.0,
+    "cosine": 6.0,
+    "relational": 1.0,
+    "contrastive": 0.0,
+    "consistency": 0.1,
+    "adversarial": 0.001,
+    "guide": "source",
+}
+RECIPE = "recipe.yaml"
+MANY = 10_000  # pairs from which two epochs and a larger vocabulary pay
+
+
+def recipe_values(
+    language: str, base: str, dataset: str, output: str, method: str, *, pairs: int, seed: int = 0
+) -> dict[str, Any]:
+    """The recipe that `add-language` trains with, by the size of the corpus.
+
+    Args:
+        language: Code of the new language.
+        base: The base.
+        dataset: Where the English captions came from.
+        output: Folder of the training.
+        method: One of `ccr_adapters.methods.METHODS`.
+        pairs: Training pairs.
+        seed: Seed of everything.
+
+    Raises:
+        ConfigError: If there is no such method.
+    """
+    from ccr_adapters.methods import method_of
+
+    values: dict[str, Any] = {
+        "base": base,
+        "language": language,
+        "method": method,
+        "seed": seed,
+        "output_dir": output,
+        "data": {"path": dataset},
+        "arguments": {
+            "per_device_train_batch_size": max(2, min(128, pairs // 4)),
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+            "load_best_model_at_end": True,
+            "logging_steps": 50,
+            "num_train_epochs": 2 if pairs >= MANY else 5,
+        },
+    }
+    stages = method_of(method).stages
+    if method in ("dasd", "mla"):
+        values["stages"] = [{"name": "train", "terms": dict(TERMS)}]
+        values["arguments"] |= {"learning_rate": 2e-3, "vocabulary_learning_rate": 2e-3, "weight_decay": 0.0}
+    else:
+        values["stages"] = [{"name": name} for name in stages]
+    if base == "tiny_clip":
+        values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
+    else:
+        values["vocabulary"] = {"kind": "unigram", "size": 12_000 if pairs >= MANY else 4000}
+    return values
+
+
+def _tell(text: str) -> None:
+    typer.echo(f"==> {text}")
+
+
+def _mapping(columns: list[str]) -> dict[str, str]:
+    """`["caption=sentence"]` as a mapping.
+
+    Raises:
+        ConfigError: If there is no '=' in it, or a name is unknown.
+    """
+    from ccr_adapters.errors import ConfigError
+
+    own = ("caption", "image", "image_id", "translation", "back_translation", "target_caption")
+    found = dict(column.split("=", 1) for column in columns if "=" in column)
+    wrong = [column for column in columns if column.partition("=")[0] not in own or not column.partition("=")[2]]
+    if wrong:
+        raise ConfigError(f"`--column {wrong[0]}`: write one of {', '.join(own)}, then = and the name in the data.")
+    return found
+
+
+def _written(values: dict[str, Any], file: Path, overrides: list[str]) -> Recipe:
+    """Write a recipe as a file that `train` could take, overrides left out, and read it with them."""
+    import yaml
+
+    from ccr_adapters.cli.recipe import load_recipe
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return load_recipe(file, overrides)
+
+
+def _translations(
+    splits: Splits, language: str, source: str, folder: Path, limit: int | None, decoding: dict[str, Any], **models: Any
+) -> tuple[Dataset, str]:
+    """The translated rows of the training split, and who translated them."""
+    from datasets import load_from_disk
+
+    from ccr_adapters.errors import DataError
+    from ccr_adapters.translation import translate_dataset
+
+    train = splits.train
+    if models["model"] is None:
+        if "translation" not in train.column_names:
+            raise DataError("The split 'train' has no 'translation'. Give a --translator to make them.")
+        _tell("Translations are in the data already.")
+        names = ["caption", "translation", "back_translation", "image_id"]
+        rows = train.select_columns([name for name in names if name in train.column_names])
+        by = ", ".join(map(str, train.unique("translator"))) if "translator" in train.column_names else "not recorded"
+        return rows if limit is None else rows.select(range(min(limit, len(rows)))), by
+    _tell(f"Translating {len(train):,} rows into {language}.")
+    translator, back = load_translators(source=source, target=language, **models)
+    rows = train.select_columns(["caption", "image_id"])
+    summary = translate_dataset(rows, folder, translator, back, limit=limit, **decoding)
+    tell_summary(summary, language, translator.name)
+    return load_from_disk(summary.folder), translator.name
+
+
+def add_language(
+    language: Annotated[str, typer.Argument(metavar="CODE", help="The new language: cs, sw, zh, pt-BR, ...")],
+    base: Annotated[str, typer.Option(help="Base: a repository, a folder, or tiny_clip.")],
+    dataset: Annotated[Path, typer.Option(help="Folder with the split 'train': image, image_id, English caption.")],
+    output: Annotated[Path, typer.Option(help="Folder for everything that is made.")],
+    translator: Annotated[
+        str | None, typer.Option(help="Translation model; not needed if there are translations.")
+    ] = None,
+    back_model: Annotated[str | None, typer.Option(help="Also translate back, with this model.")] = None,
+    source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
+    method: Annotated[str, typer.Option(help="dasd, mla, nrccr or cl2cm.")] = "dasd",
+    minimum: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a translation to train on.")] = 0.5,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Names in the data: caption=sentence; may be repeated.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Captions of one batch of the translator.")] = BATCH_SIZE,
+    num_beams: Annotated[int, typer.Option(min=1, help="Beams of the translator.")] = NUM_BEAMS,
+    device: Annotated[
+        str | None, typer.Option(help="Of the translator; default: the accelerator if there is one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Over the recipe: arguments.num_train_epochs=1")
+    ] = None,
+) -> None:
+    """Teach a base a language from English captions: translate, filter, train, evaluate, card; resumable."""
+    from ccr_adapters.cli.train import check_recipe, run_recipe
+    from ccr_adapters.cli.translated_corpus import make_corpus, read_splits
+    from ccr_adapters.translation import filter_rows, noise_report
+
+    splits = read_splits(dataset, _mapping(column or []))
+    for note in splits.notes:
+        _tell(note)
+
+    def recipe_for(pairs: int) -> Recipe:
+        values = recipe_values(language, base, str(dataset), str(output / "training"), method, pairs=pairs, seed=seed)
+        return _written(values, output / RECIPE, overrides or [])
+
+    # what is wrong in the recipe is said before hours of translating
+    check_recipe(recipe_for(len(splits.train)))
+    models = {"model": translator, "back_model": back_model, "device": device, "dtype": None, "revision": None}
+    decoding: dict[str, Any] = {"batch_size": batch_size, "num_beams": num_beams}
+    texts, by = _translations(splits, language, source, output / "translations", limit, decoding, **models)
+    report = noise_report(texts, language)
+    report.write(output / "noise", plot=False)
+    clean = filter_rows(texts, report, minimum)
+    share = report.counts["any"] / max(len(texts), 1)
+    noise = f"{share:.1%} of translations flagged, {len(texts) - len(clean):,} below {minimum:g} left out"
+    _tell(f"Noise: {noise}; see {output / 'noise' / 'noise.md'}.")
+    facts = {"data": dataset.name, "translator": by, "noise": noise}
+    corpus = make_corpus(clean, splits, language, seed=seed, facts=facts)
+    names = [corpus.validation.name, *corpus.test]
+    _tell(f"{len(corpus.rows):,} pairs to train on; chosen on '{names[0]}', scored on '{names[1]}'.")
+    recipe = recipe_for(len(corpus.rows))
+    _tell(f"Training {language} on {base} with {method}, as {output / RECIPE} says.")
+    outcome = run_recipe(recipe, corpus)
+    tell_outcome(outcome)
+    _tell(f"Its card is {outcome.adapter / 'README.md'}.")
+
+
+add_language.__doc__ = f"{add_language.__doc__}\n\n{EXAMPLE}"

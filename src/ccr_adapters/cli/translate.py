@@ -1,0 +1,116 @@
+"""`ccr-adapters translate`: English captions into a pseudo-parallel data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ccr_adapters.translation import TranslationSummary, Translator
+
+EXAMPLE = """\b
+Example:
+  ccr-adapters translate captions.jsonl data/de --model Helsinki-NLP/opus-mt-en-de --target de
+  ccr-adapters translate captions.jsonl data/sw --model facebook/nllb-200-distilled-600M \\
+      --back-model facebook/nllb-200-distilled-600M --target sw
+"""
+# As `ccr_adapters.translation.translator` has them; importing it here would make --help slow.
+BATCH_SIZE = 32
+NUM_BEAMS = 4
+MAX_NEW_TOKENS = 128
+
+
+def load_translators(
+    model: str,
+    back_model: str | None,
+    source: str,
+    target: str,
+    device: str | None,
+    dtype: str | None,
+    revision: str | None,
+) -> tuple[Translator, Translator | None]:
+    """Load the translator and the one back, which is the same model if it has the same name."""
+    import torch
+
+    from ccr_adapters.errors import TranslationError
+    from ccr_adapters.translation import Translator
+
+    if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise TranslationError(f"`--dtype` is '{dtype}'; expected float32, float16 or bfloat16.")
+    translator = Translator.from_pretrained(
+        model, source=source, target=target, device=device, dtype=dtype, revision=revision
+    )
+    if back_model is None:
+        return translator, None
+    if back_model == model:
+        return translator, translator.reversed()
+    return translator, Translator.from_pretrained(back_model, source=target, target=source, device=device, dtype=dtype)
+
+
+def tell_summary(summary: TranslationSummary, language: str, translator: str) -> None:
+    """Print what was translated, and what could not be."""
+    typer.echo(
+        f"{summary.captions:,} different captions are translated into {language} by {translator}; "
+        f"{summary.rows:,} rows are in {summary.folder}."
+    )
+    counts = summary.counts
+    troubles = {
+        "empty translations": summary.empty,
+        "rows left out for that": summary.dropped,
+        "captions cut at the longest input": counts.get("truncated", 0),
+        "translations cut at --max-new-tokens": counts.get("unfinished", 0),
+        "empty back-translations": counts.get("back_empty", 0),
+    }
+    found = [f"{count:,} {what}" for what, count in troubles.items() if count]
+    if found:
+        typer.echo(f"warning: {', '.join(found)}.", err=True)
+
+
+def translate(
+    rows: Annotated[Path, typer.Argument(metavar="INPUT", help="Captions: jsonl, csv, parquet, or a datasets folder.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder of the translated data set.")],
+    model: Annotated[str, typer.Option(help="Translation model of transformers: repository or folder.")],
+    source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
+    target: Annotated[str, typer.Option(help="Language to translate into: de, sw, zh, pt-BR, ...")] = "de",
+    back_model: Annotated[
+        str | None, typer.Option(help="Also translate back, with this model; may be the same if it knows both.")
+    ] = None,
+    caption_column: Annotated[str, typer.Option(help="Column of the captions.")] = "caption",
+    split: Annotated[str, typer.Option(help="Split, where the input has several.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    drop_empty: Annotated[
+        bool, typer.Option("--drop-empty/--keep-empty", help="Leave out rows whose translation is empty, or keep them.")
+    ] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most captions of one batch.")] = BATCH_SIZE,
+    num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy and fastest.")] = NUM_BEAMS,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest translation in tokens.")] = MAX_NEW_TOKENS,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; default: the accelerator if there is one.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16; default by device.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+) -> None:
+    """Translate captions into a data set to train on; started again after a kill, it goes on where it was."""
+    from ccr_adapters.translation import load_rows, translate_dataset
+
+    data = load_rows(rows, split=split)
+    translator, back = load_translators(model, back_model, source, target, device, dtype, revision)
+    summary = translate_dataset(
+        data,
+        output,
+        translator,
+        back,
+        caption_column=caption_column,
+        limit=limit,
+        drop_empty=drop_empty,
+        batch_size=batch_size,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+    )
+    tell_summary(summary, target, translator.name)
+    typer.echo(f"How noisy they are: ccr-adapters noise-report {output}")
+
+
+translate.__doc__ = f"{translate.__doc__}\n\n{EXAMPLE}"

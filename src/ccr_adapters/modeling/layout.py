@@ -1,0 +1,181 @@
+"""Which files make an adapter repository, whose they are, and what an earlier save left of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.errors import AdapterError
+from ccr_adapters.modeling.adapter_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
+    VOCABULARY_WEIGHTS,
+    inside,
+    read_json,
+)
+
+CONFIG = "config.json"
+CARD = "README.md"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "bpe.codes",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+)
+LANGUAGE_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS, *TOKENIZER_FILES)
+# What was measured may lie beside the card that tells it.
+TOP_FILES = (
+    CONFIG,
+    CARD,
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+    "NOTICE",
+    "metrics.json",
+    "training_summary.json",
+    ".gitattributes",
+)
+BASE_SUFFIXES = (".json", ".safetensors", ".txt", ".model", ".jinja")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+
+_PARTS = {
+    ADAPTER_WEIGHTS: "adapter",
+    VOCABULARY_WEIGHTS: "vocabulary rows",
+    HEAD_WEIGHTS: "head",
+    CONFIG: "configuration",
+    ADAPTER_CONFIG: "configuration",
+    CARD: "card",
+    **dict.fromkeys(TOKENIZER_FILES, "tokenizer"),
+}
+
+
+def read_config(folder: Path) -> CCRConfig:
+    """The configuration of an adapter repository.
+
+    Raises:
+        AdapterError: If the folder holds something else.
+        ConfigError: If a key is unknown, as in a newer format.
+    """
+    kind = read_json(folder / CONFIG).get("model_type")
+    if kind != "ccr":
+        raise AdapterError(f"'{folder}' holds a {kind!r} model, not an adapter repository of this package.")
+    return CCRConfig.from_pretrained(str(folder))
+
+
+def clean(folder: str) -> str:
+    """A language's folder as file listings name it: no slash at the end, and nothing for the top."""
+    text = PurePosixPath(folder).as_posix()
+    return "" if text == "." else text
+
+
+def language_folders(config: CCRConfig) -> dict[str, str]:
+    """Folder of each language, by its code; refuses those that climb out."""
+    folders = {code: clean(language.folder) for code, language in (config.languages or {}).items()}
+    for folder in folders.values():
+        inside(Path(), folder)
+    return folders
+
+
+def carried_base(config: CCRConfig) -> str | None:
+    """Folder of a base that the repository carries along; `None` where the base lies elsewhere for sure."""
+    name = config.base_model_name_or_path or ""
+    parts = PurePosixPath(name)
+    if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\\" in name or Path(name).is_absolute():
+        return None
+    return clean(name) or None
+
+
+def owner(name: str, folders: Mapping[str, str], base: str | None = None) -> str | None:
+    """Which language a file belongs to: its code, `""` for what all share, `None` for a file that has no place here.
+
+    Args:
+        name: Path in the repository, with slashes.
+        folders: Folder of each language (`language_folders`).
+        base: Folder of a base that is carried along.
+    """
+    path = PurePosixPath(name)
+    parent = clean(path.parent.as_posix())
+    if path.name in LANGUAGE_FILES:
+        for code, folder in folders.items():
+            if folder == parent:
+                return code
+    if name in TOP_FILES or (base is not None and name.startswith(f"{base}/") and path.suffix in BASE_SUFFIXES):
+        return ""
+    return None
+
+
+def part_of(name: str) -> str:
+    """What a file is for: adapter, vocabulary rows, head, tokenizer, configuration, card, other."""
+    return _PARTS.get(PurePosixPath(name).name, "other")
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file runs code where it is opened."""
+    return PurePosixPath(name).suffix in PICKLES
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file of a folder but what version control and downloads keep for themselves; paths with slashes."""
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [name for name in names if not name.startswith((".git/", ".cache/"))]
+
+
+def earlier_files(folder: Path, codes: Iterable[str]) -> list[Path]:
+    """Files that an earlier save of an adapter wrote where other ones would now stand for the same languages.
+
+    Those at the top, which peft would load as the folder's adapter, and those of the languages that are saved again,
+    wherever they lay. Languages that are not saved again keep their folders.
+
+    Args:
+        folder: The folder to be saved into; may be missing.
+        codes: Languages to be saved.
+    """
+    if not folder.is_dir():
+        return []
+    codes = list(codes)
+    places = {"", *codes}
+    try:
+        languages: Any = read_json(folder / CONFIG).get("languages")
+    except AdapterError:
+        languages = None
+    if isinstance(languages, dict):
+        for code, language in languages.items():
+            named = language.get("folder") if isinstance(language, dict) else None
+            if code in codes and isinstance(named, str):
+                places.add(named)
+    found: list[Path] = []
+    for place in sorted(places):
+        try:
+            where = inside(folder, place)
+        except AdapterError:
+            continue
+        if (where / ADAPTER_CONFIG).is_file():
+            found += [where / name for name in LANGUAGE_FILES if (where / name).is_file()]
+    return found
+
+
+def remove_leftovers(found: Iterable[Path], written: Iterable[Path], root: Path) -> None:
+    """Remove files of an earlier save that the new one did not replace, and folders that are empty then.
+
+    Args:
+        found: What lay there (`earlier_files`).
+        written: What was written now.
+        root: The folder that was saved into; it stays.
+    """
+    for path in sorted(set(found) - set(written)):
+        path.unlink(missing_ok=True)
+        if path.parent != root and not any(path.parent.iterdir()):
+            path.parent.rmdir()

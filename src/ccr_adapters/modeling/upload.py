@@ -1,0 +1,245 @@
+"""An adapter folder into a repository of the Hub: checked first, then all files in one commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
+from huggingface_hub.hf_api import RepoFile
+
+from ccr_adapters.errors import AdapterError, ConfigError
+from ccr_adapters.modeling.adapter_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
+    VOCABULARY_WEIGHTS,
+    read_adapter_config,
+    read_tensors,
+)
+from ccr_adapters.modeling.hub_errors import hub_errors
+from ccr_adapters.modeling.layout import (
+    CARD,
+    CONFIG,
+    carried_base,
+    files_below,
+    is_pickle,
+    language_folders,
+    owner,
+    read_config,
+)
+
+logger = logging.getLogger(__name__)
+
+TAG = "ccr-adapters"
+FOREIGN = "an adapter of another kind"
+UNNAMED = '"path/to/this/folder"'
+"""What the example of a card loads that does not know its repository yet."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push made.
+
+    Args:
+        repo_id: The repository, with its owner.
+        commit: The commit that holds the files.
+        url: Its page.
+        files: Files of the adapter repository.
+        size: Their bytes.
+    """
+
+    repo_id: str
+    commit: str
+    url: str
+    files: int
+    size: int
+
+
+def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
+    """Refuse a folder that nobody could load, and list the files that belong to it.
+
+    Args:
+        folder: An adapter repository, as `save_pretrained` writes it.
+        among_others: Other files may lie there too; they are not listed. Else they are refused.
+
+    Returns:
+        Paths of its files, with slashes.
+
+    Raises:
+        AdapterError: If it is no adapter repository, a file is broken, or one does not belong here.
+    """
+    if not folder.is_dir():
+        raise AdapterError(f"'{folder}' is no folder; expected an adapter repository, as save_pretrained writes it.")
+    config = read_config(folder)
+    folders = language_folders(config)
+    if not folders:
+        raise AdapterError(f"'{folder}' holds no language; there is nothing to push.")
+    base, names = carried_base(config), files_below(folder)
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles and not among_others:
+        raise AdapterError(f"'{folder}' holds a pickle, {pickles[0]}. Pickles are never pushed; take it out.")
+    strangers = [name for name in names if owner(name, folders, base) is None]
+    if strangers and not among_others:
+        raise AdapterError(
+            f"'{folder}' holds files that do not belong to an adapter repository: {', '.join(strangers[:5])}"
+            f"{', ...' if len(strangers) > 5 else ''}. Take them out, or save the adapter into a folder of its own."
+        )
+    for code, place in folders.items():
+        language = config.languages[code]
+        read_adapter_config(folder / place)
+        read_tensors(folder / place / ADAPTER_WEIGHTS)
+        if language.vocabulary is not None and language.vocabulary.train != "none":
+            read_tensors(folder / place / VOCABULARY_WEIGHTS)
+        if language.head is not None:
+            read_tensors(folder / place / HEAD_WEIGHTS)
+    check_card(folder / CARD)
+    if config.base_model_name_or_path and Path(config.base_model_name_or_path).is_absolute():
+        logger.warning(
+            "The adapter names its base by a folder of this machine, '%s'; whoever loads it must pass `base=`.",
+            config.base_model_name_or_path,
+        )
+    return [name for name in names if owner(name, folders, base) is not None and not is_pickle(name)]
+
+
+def check_card(path: Path) -> None:
+    """Refuse a card that the Hub could not read, or by which nobody would find the adapter.
+
+    Raises:
+        AdapterError: If it is missing, its YAML is broken, or it lacks the tag of this package.
+    """
+    if not path.is_file():
+        raise AdapterError(f"The card '{path.name}' is missing in '{path.parent}'. Save the adapter again.")
+    try:
+        data = ModelCard(path.read_text(encoding="utf-8")).data
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        first = " ".join(str(error).split())
+        raise AdapterError(
+            f"The YAML at the top of '{path}' is broken ({first[:160]}). Save the adapter again."
+        ) from error
+    if TAG not in (data.get("tags") or []):
+        raise AdapterError(f"The card '{path}' lacks the tag '{TAG}', without which nobody finds it. Save it again.")
+
+
+def upload(
+    folder: Path,
+    repo_id: str,
+    names: Iterable[str],
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    replace: bool = False,
+) -> Pushed:
+    """Upload an adapter folder that was checked, as one commit.
+
+    `create_commit` rather than `upload_folder`, which with Xet may split what it uploads into several commits, the
+    first of which would stay if the second failed.
+
+    Args:
+        folder: The folder.
+        repo_id: Repository; made if it is not there. Without an owner it is the token's.
+        names: Files (`check_folder`).
+        private: Make it private, if it is not there yet.
+        token: Token that may write.
+        revision: Branch; made from main if it is not there.
+        commit_message: Title of the commit.
+        replace: Languages that only the repository has may go.
+
+    Raises:
+        AdapterError: If the repository holds something that the push would destroy.
+        HubError: If the Hub refuses, or cannot be reached.
+    """
+    names = list(names)
+    config = read_config(folder)
+    api = HfApi(token=token)
+    with hub_errors(repo_id, revision=revision, token=token, write=True):
+        repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id
+        if revision not in (None, constants.DEFAULT_REVISION):
+            api.create_branch(repo_id, branch=str(revision), exist_ok=True)
+        head = api.model_info(repo_id, revision=revision).sha
+        there = [
+            file.path
+            for file in api.list_repo_tree(repo_id, recursive=True, revision=head)
+            if isinstance(file, RepoFile)
+        ]
+        old = _folders_there(api, repo_id, head, there, replace)
+    others = sorted(set(old) - set(config.languages))
+    if others and not replace:
+        raise AdapterError(
+            f"'{repo_id}' also holds {', '.join(others)}, which this push would take away. Push a folder with all of its "
+            "languages (load_language, then save_pretrained), or pass replace=True (--replace)."
+        )
+    stale = [name for name in there if owner(name, old) and name not in names]
+    additions = [CommitOperationAdd(name, _content(folder / name, repo_id)) for name in names]
+    with hub_errors(repo_id, revision=revision, token=token, write=True):
+        commit = api.create_commit(
+            repo_id,
+            [*(CommitOperationDelete(name, is_folder=False) for name in stale), *additions],
+            commit_message=commit_message or f"Adapter for {', '.join(config.languages)}",
+            revision=revision,
+            parent_commit=head,
+        )
+    size = sum(addition.upload_info.size for addition in additions)
+    return Pushed(repo_id, str(commit.oid), str(commit.commit_url), len(names), size)
+
+
+def _content(path: Path, repo_id: str) -> str | bytes:
+    """A file's path; a card that does not know yet where it lies is told."""
+    if path.name == CARD:
+        return path.read_text(encoding="utf-8").replace(UNNAMED, f'"{repo_id}"').encode()
+    return str(path)
+
+
+def _folders_there(api: HfApi, repo_id: str, head: str | None, there: list[str], replace: bool) -> dict[str, str]:
+    """Folder of each language that a repository has by now.
+
+    Raises:
+        AdapterError: If it holds something else.
+    """
+    if CONFIG not in there:
+        return {FOREIGN: ""} if ADAPTER_CONFIG in there else {}
+    with TemporaryDirectory() as cache:
+        root = Path(api.hf_hub_download(repo_id, CONFIG, revision=head, cache_dir=cache)).parent
+        try:
+            return language_folders(read_config(root))
+        except ConfigError as error:
+            if replace:
+                return {}
+            raise AdapterError(
+                f"'{repo_id}' holds adapters in a format that this version cannot read ({error}). Update ccr-adapters, or pass "
+                "replace=True (--replace)."
+            ) from error
+        except AdapterError as error:
+            raise AdapterError(f"'{repo_id}' holds something else than adapters. Choose another repository.") from error
+
+
+def push_model(
+    model: Any,
+    repo_id: str,
+    *,
+    language: str | None = None,
+    dtype: Any = None,
+    evidence: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Pushed:
+    """Save a model's languages aside and upload exactly what was written.
+
+    Args:
+        model: A `CCRModel`.
+        repo_id: Repository.
+        language: Only this one; default all.
+        dtype: Precision of the written weights.
+        evidence: What was measured, for the card.
+        kwargs: Those of `upload`.
+    """
+    with TemporaryDirectory() as aside:
+        folder = Path(aside) / "adapter"
+        model.save_pretrained(folder, language=language, dtype=dtype, evidence=evidence)
+        return upload(folder, repo_id, check_folder(folder), **kwargs)

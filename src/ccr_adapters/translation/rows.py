@@ -1,0 +1,129 @@
+"""Rows to translate: read from whatever a user has, one caption a row, and equal captions found without keeping them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, LargeList, List, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from ccr_adapters.errors import CaptionError, DataError
+
+KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+MADE = ("translation", "back_translation", "language", "translator")
+_BLOCK = 10_000
+
+
+@dataclass
+class Captions:
+    """Which captions a data set has, without the captions.
+
+    Args:
+        unique: Index of the first row of each different caption. (U,)
+        number: Which different caption each row has. (N,)
+        sha256: Hash of all captions in order.
+    """
+
+    unique: np.ndarray
+    number: np.ndarray
+    sha256: str
+
+
+def load_rows(source: Dataset | str | Path, *, split: str = "train") -> Dataset:
+    """Read rows: a `datasets.Dataset` as it is, a folder that `datasets` saved, or a jsonl, csv or parquet file.
+
+    Args:
+        source: What to read; a folder may hold one split, or several of which `split` is taken.
+        split: See above. A folder of files has `train.jsonl`, `train.csv` or `train.parquet`.
+
+    Raises:
+        DataError: If there is nothing to read, or it cannot be read.
+    """
+    if isinstance(source, Dataset):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            data = load_from_disk(str(path))
+            if isinstance(data, DatasetDict):
+                if split not in data:
+                    raise DataError(f"'{path}' has no split '{split}'; it has {', '.join(data)}.")
+                return data[split]
+            return data
+        files = [file for suffix in KINDS for file in sorted(path.glob(f"{split}*{suffix}"))]
+        files = [file for file in files if file.suffix == files[0].suffix]
+    else:
+        files = [path] if path.is_file() else []
+    if not files or files[0].suffix not in KINDS:
+        raise DataError(
+            f"There are no rows at '{path}'. Give a folder that `datasets` saved, or a file ({', '.join(KINDS)})."
+        )
+    try:
+        return load_dataset(KINDS[files[0].suffix], data_files=[str(file) for file in files], split="train")
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(f"'{files[0]}' cannot be read: {error.__cause__ or error}") from error
+
+
+def one_caption_a_row(rows: Dataset, column: str = "caption") -> Dataset:
+    """Give rows a column `caption` with one text each; a row with a list of captions becomes so many rows.
+
+    Raises:
+        DataError: If there is no such column, it holds no texts, or a column is there that translating makes.
+    """
+    if column not in rows.column_names:
+        raise DataError(f"The rows lack the column '{column}'; they have {', '.join(rows.column_names)}.")
+    taken = sorted(set(MADE) & set(rows.column_names))
+    if taken:
+        raise DataError(
+            f"The rows already have {', '.join(taken)}, which translating makes. Rename or remove "
+            f"{'them' if len(taken) > 1 else 'it'} first."
+        )
+    if column != "caption":
+        if "caption" in rows.column_names:
+            raise DataError(f"The rows have '{column}' and also 'caption'. Remove one of them.")
+        rows = rows.rename_column(column, "caption")
+    feature = rows.features["caption"]
+    texts = (Value("string"), Value("large_string"))
+    if isinstance(feature, (List, LargeList)) and feature.feature in texts:
+        captions = rows["caption"][:]
+        repeated = np.repeat(np.arange(len(rows)), [len(own or ()) for own in captions])
+        flat = [text for own in captions for text in own or ()]
+        return rows.remove_columns("caption").select(repeated).add_column("caption", flat)
+    if feature not in texts:
+        raise DataError(f"The column '{column}' holds {feature}; expected texts, or lists of texts.")
+    return rows
+
+
+def tidy(text: str) -> str:
+    """A caption in one line: what it is compared and translated as."""
+    return " ".join(text.split())
+
+
+def find_captions(rows: Dataset) -> Captions:
+    """Find equal captions, by their hashes alone: 24 bytes a row, however long the captions are.
+
+    Raises:
+        CaptionError: If a caption is empty, naming the first row.
+    """
+    digests = np.empty(len(rows), dtype="S16")
+    empty: list[int] = []
+    start = 0
+    for block in rows.select_columns(["caption"]).iter(batch_size=_BLOCK):
+        for row, text in enumerate(block["caption"], start):
+            if not isinstance(text, str) or not text.strip():
+                empty.append(row)
+                continue
+            digests[row] = hashlib.blake2b(tidy(text).encode(), digest_size=16).digest()
+        start += len(block["caption"])
+    if empty:
+        raise CaptionError(
+            f"{len(empty)} of {len(rows)} captions are empty, the first is row {empty[0]}. Remove these rows first."
+        )
+    _, first, number = np.unique(digests, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # different captions in the order in which they appear
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return Captions(first[order], rank[number.reshape(-1)], hashlib.sha256(digests.tobytes()).hexdigest())

@@ -1,0 +1,97 @@
+"""Info: every byte has its part and its language, the same here and on the Hub, where no weights are downloaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ccr_adapters.configuration import VocabularyConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import AdapterError, HubError
+from ccr_adapters.hub import adapter_info, pull_adapter, push_adapter
+from ccr_adapters.modeling import CCRModel
+
+OWNER = "hf_ownerownerowner"
+
+
+@pytest.fixture
+def folder(bases, german_tokenizer, tmp_path):
+    """Two languages; one has a table of another width than the encoder's, and so a projection."""
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("zh", DASDConfig(r=4), tokenizer=german_tokenizer, vocabulary=VocabularyConfig(120, 20))
+    model.add_language("de", DASDConfig(mode="static", r=8))
+    model.config.languages["de"].recipe = {"method": "mla"}
+    model.save_pretrained(tmp_path / "adapter", dtype=torch.float16)
+    return tmp_path / "adapter"
+
+
+def test_every_byte_has_its_place(folder, contents):
+    info = adapter_info(folder)
+    files = contents(folder)
+    assert info.size == sum(map(len, files.values())) == sum(info.by_part().values())
+    assert {file.path: file.size for file in info.files} == {name: len(content) for name, content in files.items()}
+    table = load_file(folder / "zh/vocabulary.safetensors")
+    projection = sum(tensor.numel() * 2 for key, tensor in table.items() if key.startswith("projection"))
+    parts = info.by_part("zh")
+    assert parts["projection"] == projection == 2 * (32 * 20 + 32)
+    assert parts["vocabulary rows"] == len(files["zh/vocabulary.safetensors"]) - projection >= 120 * 20 * 2
+    assert parts["adapter"] == len(files["zh/adapter_model.safetensors"])
+    assert parts["tokenizer"] == len(files["zh/tokenizer.json"]) + len(files["zh/tokenizer_config.json"])
+    assert set(info.by_part("de")) == {"adapter", "configuration"}
+    assert info.by_part("")["card"] == len(files["README.md"])
+    assert info.languages == ("de", "zh")
+
+
+def test_base_and_methods_are_told(folder, bases):
+    info = adapter_info(folder)
+    assert info.base == str(bases["clip"])
+    assert info.base_sha256 == CCRModel.from_base(bases["clip"]).base_sha256()
+    assert info.methods == {"zh": "DASD (dynamic), r = 4", "de": "DASD (static), r = 8, trained as MLA"}
+    told = info.to_text()
+    assert f"{info.size:,}" in told
+    assert info.base_sha256 in told
+    assert json.loads(json.dumps(info.to_dict()))["parts"] == info.by_part()
+
+
+def test_the_hub_tells_the_same_without_a_download(folder, hub, cache):
+    push_adapter(folder, "org/clip", token=OWNER, private=True)
+    hub.seen.clear()
+    here, there = adapter_info(folder), adapter_info("org/clip", token=OWNER)
+    assert there.methods == here.methods
+    assert there.revision == hub.repositories["org/clip"].branches["main"]
+    ours = {file.path: (file.size, file.parts) for file in here.files if file.path != "README.md"}
+    theirs = {file.path: (file.size, file.parts) for file in there.files}
+    assert theirs.items() >= ours.items()
+    hashes = {file.path: file.sha256 for file in here.files}
+    known = {file.path: file.sha256 for file in there.files if file.sha256}
+    assert known.items() <= hashes.items()
+    assert "zh/adapter_model.safetensors" in known
+    storage = hub.requests("GET", "/storage/")
+    assert [each.headers["range"] for each in storage] == ["bytes=0-100000"]
+    assert not list(cache.glob("models--*/snapshots/*/*/*.safetensors"))
+    with pytest.raises(HubError, match="no repository 'org/clip'"):
+        adapter_info("org/clip")
+
+
+def test_of_what_is_in_the_cache(folder, hub):
+    push_adapter(folder, "org/clip", token=OWNER)
+    pull_adapter("org/clip", "de")
+    info = adapter_info("org/clip", local_files_only=True)
+    assert info.methods == {"zh": "not downloaded", "de": "DASD (static), r = 8, trained as MLA"}
+    assert set(info.by_part("zh")) == set()
+
+
+def test_what_is_no_adapter_is_told(folder, hub, tmp_path):
+    with pytest.raises(AdapterError, match="'config.json' is missing"):
+        adapter_info(tmp_path)
+    with pytest.raises(AdapterError, match="neither a folder here nor"):
+        adapter_info("nowhere")
+    hub.add("org/cats", {"cats.txt": b"miaow"})
+    with pytest.raises(AdapterError, match="'org/cats' is no adapter repository"):
+        adapter_info("org/cats")
+    (folder / "zh/vocabulary.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(AdapterError, match="truncated or no safetensors file"):
+        adapter_info(folder)

@@ -1,0 +1,263 @@
+"""Push over HTTP: what arrives is what was written, in one commit or not at all; what cannot be loaded is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load
+
+from ccr_adapters.errors import AdapterError, CCRError, HubError
+from ccr_adapters.hub import push_adapter
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.upload import UNNAMED
+
+OWNER, STRANGER = "hf_ownerownerowner", "hf_strangerstranger"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "config.json"
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    """Function that copies an adapter folder, to be changed."""
+
+    def copy(*codes):
+        return shutil.copytree(saved(*codes), tmp_path / "copy")
+
+    return copy
+
+
+def test_a_folder_arrives_as_it_is_in_one_commit(hub, saved, contents):
+    folder = saved("zh")
+    pushed = push_adapter(folder, "org/clip-zh", token=OWNER)
+    repository = hub.repositories["org/clip-zh"]
+    expected = contents(folder)
+    expected["README.md"] = expected["README.md"].replace(UNNAMED.encode(), b'"org/clip-zh"')
+    arrived = repository.files()
+    assert arrived.pop(".gitattributes")
+    assert arrived == expected
+    assert b'from_pretrained("org/clip-zh")' in arrived["README.md"]
+    assert UNNAMED.encode() in contents(folder)["README.md"]  # the folder itself is untouched
+    assert (pushed.repo_id, pushed.commit) == ("org/clip-zh", repository.branches["main"])
+    assert pushed.files == len(expected)
+    assert pushed.size == sum(map(len, expected.values()))
+    assert len(hub.requests("POST", "/commit/")) == 1
+    assert not repository.private
+
+
+def test_a_repository_without_an_owner_is_the_tokens(hub, saved):
+    assert push_adapter(saved("de"), "clip-de", token=OWNER, private=True).repo_id == "org/clip-de"
+    assert hub.repositories["org/clip-de"].private
+
+
+def test_a_branch_is_made_where_there_is_none(hub, saved):
+    push_adapter(saved("de"), "org/clip", token=OWNER)
+    before = hub.repositories["org/clip"].branches["main"]
+    push_adapter(saved("zh"), "org/clip", token=OWNER, revision="try/zh", replace=True, commit_message="another")
+    branches = hub.repositories["org/clip"].branches
+    assert branches["main"] == before != branches["try/zh"]
+    assert "vocabulary.safetensors" in hub.repositories["org/clip"].files("try/zh")
+
+
+def test_pushing_again_changes_nothing(hub, saved):
+    first = push_adapter(saved("de"), "org/clip", token=OWNER)
+    assert push_adapter(saved("de"), "org/clip", token=OWNER).commit == first.commit
+    assert len(hub.requests("PUT", "/upload/")) == 1
+
+
+def test_what_was_there_of_the_same_languages_is_gone(hub, saved, copied):
+    hub.add("org/clip", {"notes.md": b"mine"})
+    push_adapter(saved("zh"), "org/clip", token=OWNER)
+    assert "tokenizer.json" in hub.repositories["org/clip"].files()
+    push_adapter(saved("zh", "de"), "org/clip", token=OWNER)
+    found = set(hub.repositories["org/clip"].files())
+    assert {name for name in found if "/" not in name} == {"README.md", CONFIG, "notes.md"}
+    assert {f"zh/{WEIGHTS}", f"de/{WEIGHTS}", "zh/tokenizer.json"} <= found
+
+
+def test_languages_that_only_the_repository_has_are_kept(hub, saved):
+    push_adapter(saved("zh", "de"), "org/clip", token=OWNER)
+    before = hub.repositories["org/clip"].files()
+    with pytest.raises(AdapterError, match="'org/clip' also holds zh, which this push would take away.*replace=True"):
+        push_adapter(saved("de"), "org/clip", token=OWNER)
+    assert hub.repositories["org/clip"].files() == before
+    push_adapter(saved("de"), "org/clip", token=OWNER, replace=True)
+    assert not [name for name in hub.repositories["org/clip"].files() if name.startswith(("zh/", "de/"))]
+
+
+FOREIGN = {
+    "a model": ({CONFIG: b'{"model_type": "bert"}'}, "something else than adapters"),
+    "no JSON": ({CONFIG: b"{"}, "something else than adapters"),
+    "another adapter": ({"adapter_config.json": b"{}"}, "an adapter of another kind"),
+    "newer": ({CONFIG: b'{"model_type": "ccr", "colour": 1}'}, "format that this version cannot read.*colour"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_repository_of_something_else_is_left_alone(case, hub, saved):
+    files, message = FOREIGN[case]
+    commit = hub.add("org/other", files)
+    with pytest.raises(AdapterError, match=message):
+        push_adapter(saved("de"), "org/other", token=OWNER)
+    assert hub.repositories["org/other"].branches == {"main": commit}
+
+
+DEATHS = {
+    "in the commit": ("POST", "/commit/", "die", None, "cannot be reached.*whole or not at all"),
+    "before its answer": ("POST", "/commit/", "drop", None, "cannot be reached.*whole or not at all"),
+    "commit refused": ("POST", "/commit/", "status", 500, "The Hub answered 500.*Try again later"),
+    "somebody was faster": ("POST", "/commit/", "status", 412, "changed by somebody else meanwhile"),
+    "in the upload": ("PUT", "/upload/", "status", 400, "The Hub answered 400"),
+    "upload forbidden": ("PUT", "/upload/", "status", 403, "No access to 'org/clip'"),
+    "in the batch": ("POST", "/objects/batch", "status", 404, "404"),
+    "in preupload": ("POST", "/preupload/", "status", 403, "No access to 'org/clip'.*may not write it"),
+    "in create": ("POST", "/repos/create", "drop", None, "cannot be reached"),
+}
+
+
+@pytest.mark.parametrize("case", DEATHS)
+def test_a_push_that_dies_leaves_the_repository_as_it_was(case, hub, build, saved, tmp_path):
+    push_adapter(saved("de"), "org/clip", token=OWNER)
+    repository = hub.repositories["org/clip"]
+    head, before = dict(repository.branches), repository.files()
+    method, path, kind, value, message = DEATHS[case]
+    hub.misbehave(method, path, kind, value)
+    build("de", seed=2).save_pretrained(tmp_path / "new")
+    with pytest.raises(HubError, match=message) as caught:
+        push_adapter(tmp_path / "new", "org/clip", token=OWNER)
+    assert OWNER not in str(caught.value)
+    assert repository.branches == head
+    assert repository.files() == before
+    hub.faults.clear()
+    push_adapter(tmp_path / "new", "org/clip", token=OWNER)
+    assert repository.files()[WEIGHTS] == (tmp_path / "new" / WEIGHTS).read_bytes() != before[WEIGHTS]
+
+
+def test_a_push_between_ours_is_noticed(hub, saved, monkeypatch):
+    push_adapter(saved("de"), "org/clip", token=OWNER)
+    repository, fault = hub.repositories["org/clip"], type(hub).fault
+
+    def commit_in_between(self, method, path):
+        if "/preupload/" in path:
+            hub.add("org/clip", {**repository.files(), "notes.md": b"somebody was here"})
+        return fault(self, method, path)
+
+    monkeypatch.setattr(type(hub), "fault", commit_in_between)
+    with pytest.raises(HubError, match="changed by somebody else meanwhile"):
+        push_adapter(saved("zh"), "org/clip", token=OWNER, replace=True)
+    assert "notes.md" in repository.files()
+
+
+@pytest.mark.parametrize("token", [None, STRANGER, "hf_unknownunknown", "hf_two\nlines"])
+def test_who_may_not_write_is_told_without_the_token(token, hub, saved):
+    commit = hub.add("org/clip", {"notes.md": b"mine"})
+    with pytest.raises(HubError) as caught:
+        push_adapter(saved("de"), "org/clip", token=token)
+    error, told = caught.value, ""
+    while error is not None:
+        told, error = f"{told} {error}", error.__cause__
+    assert token is None or token not in told.replace("\\n", "\n")
+    assert hub.repositories["org/clip"].branches == {"main": commit}
+
+
+def change(name, old, new):
+    def apply(folder):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    return apply
+
+
+BAD = {
+    "no folder": (shutil.rmtree, "is no folder"),
+    "no config": (lambda folder: (folder / CONFIG).unlink(), r"'config\.json' is missing.*adapter repository\?"),
+    "another model": (change(CONFIG, '"ccr"', '"bert"'), "holds a 'bert' model"),
+    "no language": (change(CONFIG, '"languages": {', '"languages": {}, "pooling": null, "x": {'), "Unknown key"),
+    "a pickle": (
+        lambda folder: (folder / "adapter_model.bin").write_bytes(b"x"),
+        r"holds a pickle, adapter_model\.bin",
+    ),
+    "a pickle alone": (lambda folder: (folder / WEIGHTS).rename(folder / "x.pt"), "holds a pickle"),
+    "a stranger": (lambda folder: (folder / ".env").write_text("TOKEN=1"), r"do not belong to an adapter.*: \.env\."),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), f"'{WEIGHTS}' is missing"),
+    "cut": (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-3]), "truncated"),
+    "climbs out": (change(CONFIG, '"folder": ""', '"folder": "../x"'), "points outside"),
+    "no card": (lambda folder: (folder / "README.md").unlink(), "The card 'README.md' is missing"),
+    "a broken card": (change("README.md", "license: ", "license: ["), "YAML at the top of .* is broken"),
+    "another card": (change("README.md", '"ccr-adapters"', '"cats"'), "lacks the tag 'ccr-adapters'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_folder_is_refused_before_anything_is_sent(case, hub, copied):
+    spoil, message = BAD[case]
+    folder = copied("de")
+    spoil(folder)
+    with pytest.raises(CCRError, match=message):
+        push_adapter(folder, "org/clip", token=OWNER)
+    assert hub.seen == []
+
+
+def test_a_card_that_only_the_hub_finds_wrong(hub, saved):
+    hub.unwelcome = "a language that there is not"
+    with pytest.raises(
+        HubError, match="could not be written: Invalid metadata in README.md. - a language that there is"
+    ):
+        push_adapter(saved("de"), "org/clip", token=OWNER)
+
+
+def test_a_name_that_is_none(hub, saved):
+    with pytest.raises(HubError, match="'a/b/c' is no id of a repository"):
+        push_adapter(saved("de"), "a/b/c", token=OWNER)
+    with pytest.raises(AdapterError, match="dtype: for models only"):
+        push_adapter(saved("de"), "org/clip", token=OWNER, dtype=torch.float16)
+
+
+def test_a_model_is_pushed_as_it_would_be_saved(hub, build, english):
+    model = build("de", "zh")
+    evidence = {"training": {"data": "a few cats", "seed": 7}}
+    for push in (
+        lambda name, **how: push_adapter(model, name, token=OWNER, **how),
+        lambda name, **how: model.push_to_hub(name, token=OWNER, **how),
+    ):
+        push("org/clip-de", language="de", dtype=torch.float16, evidence=evidence)
+        files = hub.repositories["org/clip-de"].files()
+        assert {tensor.dtype for tensor in load(files[WEIGHTS]).values()} == {torch.float16}
+        card = files["README.md"].decode()
+        assert "a few cats" in card
+        assert 'from_pretrained("org/clip-de")' in card
+        assert ModelCard(card).data.language == ["de"]
+        assert not [name for name in files if name.startswith("zh")]
+        del hub.repositories["org/clip-de"]
+    model.push_to_hub("org/clip", token=OWNER, private=True)
+    loaded = CCRModel.from_pretrained("org/clip", token=OWNER)
+    assert sorted(loaded.languages) == ["de", "zh"]
+    torch.testing.assert_close(loaded.encode_text(english, "zh"), model.encode_text(english, "zh"), rtol=0, atol=1e-6)
+
+
+def test_saving_with_push_sends_exactly_what_was_written(hub, build, tmp_path, contents):
+    model = build("de", "zh")
+    folder = tmp_path / "clip-zh"
+    folder.mkdir()
+    (folder / "diary.txt").write_text("private", encoding="utf-8")
+    model.save_pretrained(
+        folder,
+        language="zh",
+        dtype=torch.float16,
+        evidence={"training": {"data": "a few cats"}},
+        push_to_hub=True,
+        repo_id="org/clip-zh",
+        token=OWNER,
+        private=True,
+        max_shard_size="5GB",
+    )
+    written, arrived = contents(folder), hub.repositories["org/clip-zh"].files()
+    del arrived[".gitattributes"], written["diary.txt"]
+    written["README.md"] = written["README.md"].replace(UNNAMED.encode(), b'"org/clip-zh"')
+    assert arrived == written
+    assert "vocabulary.safetensors" in arrived
+    assert b"a few cats" in arrived["README.md"]
+    assert {tensor.dtype for tensor in load(arrived[WEIGHTS]).values()} == {torch.float16}
+    assert hub.repositories["org/clip-zh"].private
