@@ -1,0 +1,133 @@
+"""The command `ccr-adapters`: quick help, errors in a line, and its subcommands run for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict, load_from_disk
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccr_adapters import __version__
+from ccr_adapters.cli.main import app
+from ccr_adapters.modeling import CCRModel
+
+COMMANDS = ["train", "translate", "noise-report", "add-language", "push", "pull", "list", "info"]
+ENGLISH = ["a dog runs", "two men sit", "a red ball", "an old tree", "the blue sea", "a small house"]
+GERMAN = [
+    "ein Hund rennt",
+    "zwei Männer sitzen",
+    "ein roter Ball",
+    "ein alter Baum",
+    "das blaue Meer",
+    "ein kleines Haus",
+]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_names_every_command_and_is_quick():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    start = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", "-m", "ccr_adapters", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert time.perf_counter() - start < 10
+    assert all(f" {name}" in done.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "peft", "datasets"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command):
+    found = run(command, "--help")
+    assert found.exit_code == 0
+    assert f"ccr-adapters {command}" in found.stdout
+
+
+def test_the_version():
+    assert run("--version").stdout.strip() == f"ccr-adapters {__version__}"
+
+
+def test_an_error_of_the_user_is_a_line(tmp_path):
+    found = run("train", tmp_path / "none.yaml")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("error: There is no recipe")
+    assert "Traceback" not in found.stderr
+
+
+def translated(folder, translations):
+    rows = {"caption": ENGLISH, "translation": translations, "language": ["de"] * 6}
+    Dataset.from_dict(rows).save_to_disk(str(folder))
+
+
+def test_noise_report_writes_and_filters(tmp_path):
+    translated(tmp_path / "de", [*GERMAN[:4], ENGLISH[4], GERMAN[5]])
+    found = run(
+        "noise-report", tmp_path / "de", "--write", tmp_path / "report", "--minimum", 0.5, "--output", tmp_path / "ok"
+    )
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "report" / "noise.md").is_file()
+    assert load_from_disk(str(tmp_path / "ok"))["caption"] == [*ENGLISH[:4], ENGLISH[5]]
+    again = run("noise-report", tmp_path / "de", "--minimum", 0.5, "--output", tmp_path / "ok")
+    assert again.exit_code == 1
+    assert again.stderr.startswith("error: ")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with English captions of forty pictures, and their translations."""
+    noise = np.random.default_rng(0)
+    rows = [
+        {
+            "image_id": f"p{index}",
+            "caption": f"{ENGLISH[index % 6]} {['here', 'there', 'now'][index // 6 % 3]}",
+            "translation": f"{GERMAN[index % 6]} {['hier', 'dort', 'jetzt'][index // 6 % 3]}",
+            "image": Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8)),
+        }
+        for index in range(40)
+    ]
+    DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_language_is_added_and_the_command_goes_on_where_it_was(pictures, bases, tmp_path):
+    output = tmp_path / "cs"
+    command = ["add-language", "de", "--base", bases["clip"], "--dataset", pictures, "--output", output]
+    command += [
+        "arguments.max_steps=3",
+        "arguments.use_cpu=true",
+        "vocabulary.size=60",
+        "adapter.r=4",
+        "adapter.peft_type=DASD",
+    ]
+    found = run(*command)
+    assert found.exit_code == 0, found.output
+    adapter = output / "training" / "adapter"
+    assert CCRModel.from_pretrained(adapter).languages == ["de"]
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    assert "flagged" in card
+    assert "held-out" in found.output
+    assert yaml.safe_load((output / "recipe.yaml").read_text(encoding="utf-8"))["language"] == "de"
+    before = {path: path.stat().st_mtime_ns for path in (output / "training" / "train").rglob("*") if path.is_file()}
+    again = run(*command)
+    assert again.exit_code == 0, again.output
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_is_wrong_with_a_language_is_said_before_translating(pictures, bases, tmp_path):
+    command = ["add-language", "de", "--base", bases["clip"], "--dataset", pictures, "--output", tmp_path / "x"]
+    found = run(*command, "--method", "nrcr")
+    assert found.exit_code == 1
+    assert "no method 'nrcr'" in found.stderr
+    found = run(*command, "--column", "caption")
+    assert found.exit_code == 1
+    assert "--column" in found.stderr
