@@ -38,7 +38,7 @@ def test_chrf_orders_round_trips_as_a_reader_would():
     scores = [chrf(back, caption) for back in backs]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == 1
-    assert scores[1] > 0.6 > 0.3 > scores[3]
+    assert scores[1] > 0.5 > 0.3 > scores[3]
 
 
 @pytest.mark.parametrize(

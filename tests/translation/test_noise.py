@@ -72,7 +72,7 @@ WRONG = {
         "repeated": "Ein Mädchen fährt fährt fährt fährt fährt fährt am Strand.",
     },
     "zh": {
-        "empty": "", "untranslated": COPY, "wrong_script": "Ein Mädchen fährt Fahrrad.", "length": "人" + "一个女孩骑车沿海滩走" * 9,
+        "empty": "", "untranslated": COPY, "wrong_script": "Ein Mädchen fährt Fahrrad.", "length": "一个女孩骑车沿海滩走" * 9,
         "repeated": "一个女孩沿着沿着沿着沿着海滩。",
     },
     "sw": {
@@ -183,7 +183,7 @@ def test_the_report_is_written_for_people_and_programs(tmp_path):
 
 
 def test_rows_are_filtered_and_weighted_by_their_scores():
-    rows = rows_of([*CLEAN["de"][:6], COPY, ""])
+    rows = rows_of([*CLEAN["de"][:6], CAPTIONS[6], ""])
     report = noise_report(rows, "de")
     weighted = with_weights(rows, report)
     assert weighted["weight"][:] == pytest.approx(report.scores)
