@@ -96,7 +96,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0}],
     },
     "transfer": {
-        "title": "transfer (recommended): DASD's adapters, the English encoder as teacher",
+        "title": "transfer: DASD's adapters, the English encoder as teacher",
         "method": "transfer",
         "stages": [{"name": "joint", "share": 1.0}],
     },

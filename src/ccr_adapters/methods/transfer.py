@@ -34,7 +34,7 @@ class TransferTerms(DASDTerms):
 
 
 class Transfer(DASD):
-    """The objective of the recommended recipe.
+    """The objective of the mixture.
 
     Args:
         model: A model with the language added.
