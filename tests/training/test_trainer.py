@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import EarlyStoppingCallback
@@ -136,6 +138,16 @@ def test_validation_is_logged_and_chooses_the_best(toy, tmp_path, same):
     kept = trainer.model.trainable_state()
     assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
     assert not all(torch.equal(kept[name], seen[2][name]) for name in kept)
+
+
+def test_only_the_main_process_writes_weights(toy, tmp_path, monkeypatch):
+    trainer = toy.trainer(tmp_path)
+    monkeypatch.setattr(trainer.args, "distributed_state", SimpleNamespace(process_index=1, local_process_index=1))
+    trainer.save_model(str(tmp_path / "checkpoint-1"))
+    assert not (tmp_path / "checkpoint-1").exists()
+    monkeypatch.setattr(trainer.args, "distributed_state", SimpleNamespace(process_index=0, local_process_index=0))
+    trainer.save_model(str(tmp_path / "checkpoint-1"))
+    assert [path.name for path in (tmp_path / "checkpoint-1").iterdir()] == ["trainable.safetensors"]
 
 
 def test_training_stops_early(toy, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class _MarkComplete(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        PartialState().wait_for_everyone()  # each process has random states of its own in there
         if state.is_world_process_zero and folder.is_dir():
             aside = folder / f".{COMPLETE}"
             aside.write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
@@ -265,7 +267,10 @@ class CCRTrainer(Trainer):
     # -------------------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        save_state(self.accelerator.unwrap_model(self.model), Path(str(output_dir or self.args.output_dir)) / WEIGHTS)
+        # Trainer calls this in every process; two that write one file would move it away from under each other
+        if self.args.should_save:
+            folder = Path(str(output_dir or self.args.output_dir))
+            save_state(self.accelerator.unwrap_model(self.model), folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         path = Path(resume_from_checkpoint) / WEIGHTS
