@@ -31,10 +31,28 @@ def normalised(name: str) -> str:
 
 
 def requirements() -> dict[str, set[str]]:
-    """`core` and each extra -> the names that it installs."""
+    """`core` and each extra -> the names that it installs; extras of the package's own are lists of their own."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = {"core": project["dependencies"], **project["optional-dependencies"]}
-    return {group: {normalised(re.match(r"[\w.-]+", item)[0]) for item in items} for group, items in lists.items()}
+    named = {group: {normalised(re.match(r"[\w.-]+", item)[0]) for item in items} for group, items in lists.items()}
+    return {group: names - {"ccr-adapters"} for group, names in named.items()}
+
+
+def test_extras_that_extras_ask_for_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for items in extras.values():
+        for item in items:
+            own = re.fullmatch(r"ccr-adapters\[([\w,-]+)\]", item)
+            assert own is None or set(own[1].split(",")) <= set(extras)
+
+
+def test_every_extra_that_a_message_names_exists():
+    extras = requirements()
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for names in re.findall(r"ccr-adapters\[([\w,-]+)\]", text) + re.findall(r'require\(.*extra="(\w+)"', text):
+            assert set(names.split(",")) <= set(extras), path
 
 
 def pins() -> list[tuple[str, str]]:

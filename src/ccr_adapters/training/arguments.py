@@ -40,6 +40,8 @@ class CCRTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # nothing to copy to: torch would warn at every loader
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         for name in ("vocabulary_learning_rate", "auxiliary_learning_rate"):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
