@@ -16,7 +16,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ccr_adapters import __version__
+from ccr_adapters.cli.add_language import recipe_values
+from ccr_adapters.cli.checks import check_recipe
 from ccr_adapters.cli.main import app
+from ccr_adapters.cli.recipe import recipe_from_dict
+from ccr_adapters.methods import METHODS
 from ccr_adapters.modeling import CCRModel
 
 COMMANDS = ["train", "translate", "noise-report", "add-language", "push", "pull", "list", "info"]
@@ -117,10 +121,29 @@ def test_a_language_is_added_and_the_command_goes_on_where_it_was(pictures, base
     assert "flagged" in card
     assert "held-out" in found.output
     assert yaml.safe_load((output / "recipe.yaml").read_text(encoding="utf-8"))["language"] == "de"
-    before = {path: path.stat().st_mtime_ns for path in (output / "training" / "train").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (output / "training" / "joint").rglob("*") if path.is_file()}
     again = run(*command)
     assert again.exit_code == 0, again.output
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_makes_a_recipe_for_a_new_language(method):
+    values = recipe_values("cs", "tiny_clip", "data", "runs", method, pairs=500)
+    check_recipe(recipe_from_dict(values))
+    assert [stage["name"] for stage in values["stages"]] == list(METHODS[method].stages)
+    assert method in run("add-language", "--help").stdout
+
+
+def test_translations_are_listened_to_as_far_as_their_scores_go(pictures, bases, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("ccr_adapters.cli.train.run_recipe", lambda recipe, corpus: seen.append(corpus) or 1 / 0)
+    command = ["add-language", "de", "--base", bases["clip"], "--dataset", pictures, "--minimum", 0]
+    assert isinstance(run(*command, "--output", tmp_path / "a", "--weights").exception, ZeroDivisionError)
+    assert isinstance(run(*command, "--output", tmp_path / "b").exception, ZeroDivisionError)
+    scores = np.load(tmp_path / "a" / "noise" / "scores.npy").astype("float32")
+    assert set(seen[0].rows["weight"]) <= set(scores.tolist())
+    assert "weight" not in seen[1].rows.column_names
 
 
 def test_what_is_wrong_with_a_language_is_said_before_translating(pictures, bases, tmp_path):

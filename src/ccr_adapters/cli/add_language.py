@@ -26,16 +26,8 @@ Example:
   ccr-adapters add-language cs --base openai/clip-vit-base-patch32 --dataset data/flickr30k \\
       --translator Helsinki-NLP/opus-mt-en-cs --output runs/cs
 """
-# What measured best with a vocabulary of its own (benchmarks/multi30k.py); other methods keep their published stages.
-TERMS: dict[str, Any] = {
-    "alignment": 0.0,
-    "cosine": 6.0,
-    "relational": 1.0,
-    "contrastive": 0.0,
-    "consistency": 0.1,
-    "adversarial": 0.001,
-    "guide": "source",
-}
+# What measured best (docs/results.md).
+METHOD = "transfer"
 RECIPE = "recipe.yaml"
 MANY = 10_000  # pairs from which two epochs and a larger vocabulary pay
 
@@ -75,12 +67,10 @@ def recipe_values(
             "num_train_epochs": 2 if pairs >= MANY else 5,
         },
     }
-    stages = method_of(method).stages
-    if method in ("dasd", "mla"):
-        values["stages"] = [{"name": "train", "terms": dict(TERMS)}]
+    values["stages"] = [{"name": name} for name in method_of(method).stages]
+    if method in ("transfer", "dasd", "mla"):
+        # small adapters and rows that start aligned: ten times the published rate, and nothing pulls them to zero
         values["arguments"] |= {"learning_rate": 2e-3, "vocabulary_learning_rate": 2e-3, "weight_decay": 0.0}
-    else:
-        values["stages"] = [{"name": name} for name in stages]
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
     else:
@@ -155,8 +145,9 @@ def add_language(
     ] = None,
     back_model: Annotated[str | None, typer.Option(help="Also translate back, with this model.")] = None,
     source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
-    method: Annotated[str, typer.Option(help="dasd, mla, nrccr or cl2cm.")] = "dasd",
+    method: Annotated[str, typer.Option(help="transfer, dasd, mla, nrccr or cl2cm.")] = METHOD,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a translation to train on.")] = 0.5,
+    weights: Annotated[bool, typer.Option(help="Listen to a translation as far as its score goes.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="Names in the data: caption=sentence; may be repeated.")
@@ -174,7 +165,7 @@ def add_language(
     """Teach a base a language from English captions: translate, filter, train, evaluate, card; resumable."""
     from ccr_adapters.cli.train import check_recipe, run_recipe
     from ccr_adapters.cli.translated_corpus import make_corpus, read_splits
-    from ccr_adapters.translation import filter_rows, noise_report
+    from ccr_adapters.translation import filter_rows, noise_report, with_weights
 
     splits = read_splits(dataset, _mapping(column or []))
     for note in splits.notes:
@@ -191,7 +182,7 @@ def add_language(
     texts, by = _translations(splits, language, source, output / "translations", limit, decoding, **models)
     report = noise_report(texts, language)
     report.write(output / "noise", plot=False)
-    clean = filter_rows(texts, report, minimum)
+    clean = filter_rows(with_weights(texts, report) if weights else texts, report, minimum)
     share = report.counts["any"] / max(len(texts), 1)
     noise = f"{share:.1%} of translations flagged, {len(texts) - len(clean):,} below {minimum:g} left out"
     _tell(f"Noise: {noise}; see {output / 'noise' / 'noise.md'}.")

@@ -91,7 +91,7 @@ def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, fac
     """Put translations and pictures together, and hold a share of them out where people captioned none.
 
     Args:
-        texts: Translated rows: `caption`, `translation`, `image_id`, and `back_translation` if there is one.
+        texts: Translated rows: `caption`, `translation`, `image_id`, and `back_translation` and `weight` where there are.
         splits: The data set.
         language: Of the translations.
         seed: Chooses what is held out.
@@ -119,7 +119,7 @@ def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, fac
     kept = np.flatnonzero(np.isin(index, rest))
     chosen, renumbered = np.unique(index[kept], return_inverse=True)
     pictures = splits.train.select([first[i] for i in chosen])
-    names = [name for name in ("caption", "translation", "back_translation") if name in texts.column_names]
+    names = [name for name in ("caption", "translation", "back_translation", "weight") if name in texts.column_names]
     return Corpus(
         rows=texts.select_columns(names).select(kept),
         image_index=renumbered.reshape(-1).astype(np.int64),
