@@ -27,9 +27,12 @@ def trained(tmp_path_factory) -> dict[str, dict[str, torch.Tensor]]:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}
     if "lo" in dict(map(reversed, socket.if_nameindex())):
         environment["GLOO_SOCKET_IFNAME"] = "lo"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     processes = {}
     for name, rank in (("first", "0"), ("second", "1")):
-        command = [sys.executable, WORKER, rank, "2", folder / "store", folder / name]
+        command = [sys.executable, WORKER, rank, "2", address, folder / name]
         # into a file: a pipe that nobody empties would hold the process up, and with it the other one
         with (folder / f"{name}.log").open("w") as log:
             processes[name] = subprocess.Popen(command, env=environment, stderr=log)

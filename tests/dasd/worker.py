@@ -1,6 +1,6 @@
 """One of the processes of test_processes.py: trains adapters for a few steps on its share of each batch.
 
-Usage: worker.py RANK WORLD STORE OUTPUT
+Usage: worker.py RANK WORLD ADDRESS OUTPUT
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ccr_adapters.dasd import DASDConfig
 STEPS, ROWS, LENGTH = 4, 8, 9
 
 
-def main(rank: int, world: int, store: str, output: str) -> None:
+def main(rank: int, world: int, address: str, output: str) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}
     base = BertModel(BertConfig(vocab_size=60, max_position_embeddings=16, **sizes), add_pooling_layer=False)
@@ -37,7 +37,7 @@ def main(rank: int, world: int, store: str, output: str) -> None:
     mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     trained = model
     if world > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
         trained = DistributedDataParallel(model)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for step in range(STEPS):
@@ -48,6 +48,7 @@ def main(rank: int, world: int, store: str, output: str) -> None:
         optimizer.step()
     save_file({name: p.detach().clone() for name, p in model.named_parameters() if "dasd_" in name}, output)
     if world > 1:
+        dist.barrier()  # the first process holds the store that the second still speaks to
         dist.destroy_process_group()
 
 
