@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 
-import matplotlib as mpl
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from ccr_adapters.errors import EvaluationError, MissingExtraError
 from ccr_adapters.evaluation import lettering
@@ -39,16 +39,44 @@ def test_a_letter_that_no_font_has_is_named_once(caplog):
     letters = Lettering()
     with caplog.at_level(logging.WARNING, logger="ccr_adapters"):
         for _ in range(3):
-            letters.font("circle \U000e0ffe", SIZE)
+            letters.font("circle \ufffe", SIZE)
     (record,) = caplog.records
-    assert "\U000e0ffe" in record.getMessage()
+    assert "\ufffe" in record.getMessage()
 
 
-def test_a_named_font_is_taken_for_letters_that_others_lack(caplog):
-    last_resort = Path(mpl.get_data_path()) / "fonts" / "ttf" / "LastResortHE-Regular.ttf"
-    font = Lettering(last_resort).font("红色的圆", SIZE)
-    assert "LastResort" in font.getname()[0].replace(" ", "")
+def make_font(path, letters):
+    """A font file whose letters are all the same bar."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 700), (900, 700), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    names = [".notdef", *(f"uni{ord(letter):04X}" for letter in letters)]
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(letter): name for letter, name in zip(letters, names[1:], strict=True)})
+    builder.setupGlyf({**dict.fromkeys(names, pen.glyph()), ".notdef": TTGlyphPen(None).glyph()})
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 100)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Bars", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path
+
+
+def test_a_named_font_is_taken_for_letters_that_others_lack(caplog, tmp_path):
+    font = Lettering(make_font(tmp_path / "bars.ttf", "红色的圆")).font("红色的圆", SIZE)
+    assert font.getname()[0] == "Bars"
     assert caplog.records == []
+
+
+def test_letters_that_the_typeface_lacks_are_noticed(caplog, monkeypatch):
+    monkeypatch.setattr(lettering, "_EAST_ASIAN", ())
+    with caplog.at_level(logging.WARNING, logger="ccr_adapters"):
+        Lettering().font("ein roter Kreis, 红圆", SIZE)
+    (record,) = caplog.records
+    assert "圆 红" in record.getMessage()
 
 
 def test_a_font_that_cannot_be_read_is_named(tmp_path):

@@ -75,10 +75,10 @@ def test_gradient_checkpointing_changes_nothing(reentrant, when, text_encoder, r
                 module.p = 0.0
         config = FullConfig(layers_to_transform=[0, 2])
         if checkpointing and when == "before":
-            base.activation_checkpointing_enable({"use_reentrant": reentrant})
+            base.gradient_checkpointing_enable({"use_reentrant": reentrant})
         model = stir(get_peft_model(base, config, adapter_name="de")).train()
         if checkpointing and when == "after":
-            model.get_base_model().activation_checkpointing_enable({"use_reentrant": reentrant})
+            model.get_base_model().gradient_checkpointing_enable({"use_reentrant": reentrant})
         if checkpointing and reentrant:
             # as everywhere in peft: this kind of recomputation asks the first block's input for a gradient
             model.get_base_model().enable_input_require_grads()

@@ -153,7 +153,7 @@ def test_gradient_checkpointing_changes_nothing(two, german):
     found = []
     for checkpointing in (False, True):
         if checkpointing:
-            two.activation_checkpointing_enable()
+            two.gradient_checkpointing_enable()
         chosen = two.trainable("de")
         two.train()
         torch.manual_seed(0)  # BERT's copies drop out

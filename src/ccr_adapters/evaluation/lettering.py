@@ -42,7 +42,8 @@ _EAST_ASIAN = (
 _IDEOGRAPH = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 # A line may break after any ideograph, but closing punctuation stays with the one before it.
 _PIECE = re.compile(rf"[{_IDEOGRAPH}][、。，．！？：；）」』》”’]*|[^\s{_IDEOGRAPH}]+|\s+")
-_UNASSIGNED = "\U000e0fff"
+# No character at all, so no font has it; unassigned ones may be of those that text layout leaves out where it lacks them.
+_UNASSIGNED = "\uffff"
 
 
 class Lettering:
