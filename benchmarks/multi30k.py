@@ -83,6 +83,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "full generator": {"adapter": {"generator_rank": None}},
     "generator of 32 learned cores": {"adapter": {"generator_rank": 32}},
     "r = 128": {"adapter": {"r": 128, "generator_rank": 32}},
+    "words cut at random (`vocabulary.sampling: 0.5`)": {"vocabulary": {"sampling": 0.5}},
 }
 QUICK_PAIRS = {"all": 5800, "2900": 2900, "noise": 5800}
 QUICK_EPOCHS = {"all": 1.0, "2900": 2.0, "noise": 1.0}

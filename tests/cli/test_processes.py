@@ -101,7 +101,7 @@ def runs(recipes, corpora, tmp_path_factory):
             "clip",
             home / name,
             data={"path": str(home / "data")},
-            vocabulary={"size": 60, "kind": "bpe"},
+            vocabulary={"size": 60, "kind": "unigram", "sampling": 0.5},
             arguments={**ARGUMENTS, "per_device_train_batch_size": rows},
             stages=STAGES,
         )

@@ -11,6 +11,8 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator, sprinkled
+from ccr_adapters.processing.subwords import SubwordSampler
+from ccr_adapters.processing.vocabulary import train_tokenizer
 
 INDEX = np.array([2, 0, 0, 1, 2, 1])
 SOURCE = np.arange(12, dtype=np.float16).reshape(6, 2)
@@ -152,3 +154,26 @@ def test_a_row_is_sprinkled_the_same_in_every_batch(german, german_tokenizer, co
         assert alone["target_input_ids"][0, alone["target_pooled_at"][0]] == german_tokenizer.eos_token_id
     assert whole["target_input_ids"].eq(german_tokenizer.unk_token_id).any()
     assert not plain["target_input_ids"].eq(german_tokenizer.unk_token_id).any()
+
+
+def test_captions_are_cut_anew_in_every_epoch_and_the_same_within_one(german, german_tokenizer):
+    tokenizer = train_tokenizer(german * 2, size=60)
+    processor = CCRProcessor(german_tokenizer, base_max_length=24)
+    processor.add_language("de", tokenizer, 12)
+    collator = TargetCollator(processor, "de", VISUAL, INDEX, sampler=SubwordSampler(tokenizer), sampling=0.5, seed=3)
+    rows = [{"row": row, "translation": german[row % len(german)]} for row in range(6)] * 30
+
+    def captions(epoch):
+        collator.set_epoch(epoch)
+        batch = collator(rows)
+        ids, lengths = batch["target_input_ids"].tolist(), batch["target_attention_mask"].sum(dim=1).tolist()
+        return [own[:length] for own, length in zip(ids, lengths, strict=True)]
+
+    plain = processor.token_ids([row["translation"] for row in rows], "de")
+    epochs = [captions(epoch) for epoch in range(40)]
+    assert all(epoch[:6] * 30 == epoch for epoch in epochs)
+    assert captions(7) == epochs[7]
+    untouched = np.mean([own == expected for epoch in epochs for own, expected in zip(epoch, plain, strict=True)])
+    assert 0.4 < untouched < 0.65
+    assert {ids[-1] for epoch in epochs for ids in epoch} == {tokenizer.eos_token_id}
+    assert max(len(ids) for epoch in epochs for ids in epoch) == 12

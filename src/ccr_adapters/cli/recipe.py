@@ -42,6 +42,8 @@ class VocabularyRecipe:
         train: `all`, `touched` or `none`.
         projection: Put a linear map behind the table even where the widths agree.
         unknown: Unknown words to sprinkle over the training captions, as a share of their words.
+        sampling: Share of the training captions whose words are cut into pieces at random, others in each epoch; needs a
+            unigram tokenizer. Words that training never shows are then read better.
     """
 
     size: int = 8000
@@ -52,11 +54,16 @@ class VocabularyRecipe:
     train: str = "all"
     projection: bool | None = None
     unknown: float = 0.0
+    sampling: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("vocabulary.kind", self.kind, "unigram", "bpe", "word")
-        if isinstance(self.unknown, bool) or not isinstance(self.unknown, (int, float)) or not 0 <= self.unknown < 1:
-            raise ConfigError(f"`vocabulary.unknown` is {self.unknown!r}; expected a share, from 0 to below 1.")
+        for name, most in (("unknown", 0.99), ("sampling", 1.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise ConfigError(f"`vocabulary.{name}` is {value!r}; expected a share, from 0 to {most:g}.")
+        if self.sampling and self.kind != "unigram" and self.tokenizer is None:
+            raise ConfigError(f"`vocabulary.sampling` cuts unigram pieces; `vocabulary.kind` is {self.kind!r}.")
         _one_of("vocabulary.start", self.start, "aligned", "random")
         _one_of("vocabulary.train", self.train, "all", "touched", "none")
         if self.train == "none" and self.source is None:

@@ -30,6 +30,7 @@ from ccr_adapters.methods import EnglishFineTune, Method, method_of
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator
 from ccr_adapters.processing.frames import mean_frames
+from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.training import CCRTrainer, TargetCache, last_checkpoint
 from ccr_adapters.training.trainer import remove_incomplete, save_state
 
@@ -149,6 +150,7 @@ def train_language(
         else:
             visual = cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
     head = model.config.languages[language].head
+    sampling = recipe.vocabulary.sampling if recipe.vocabulary else 0.0
     collator = TargetCollator(
         model.processor,  # type: ignore[arg-type]
         language,
@@ -159,6 +161,8 @@ def train_language(
         most_frames=head.frames if head else 0,
         roles=needs & {"source", "back"},
         unknown=recipe.vocabulary.unknown if recipe.vocabulary else 0.0,
+        sampler=SubwordSampler(model.processor.tokenizer_for(language)) if sampling else None,  # type: ignore[union-attr]
+        sampling=sampling,
         seed=recipe.seed,
     )
     rows = _Rows(corpus, collator.columns)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ccr_adapters.processing.frames import stack_frames
 from ccr_adapters.processing.processor import CCRProcessor
+from ccr_adapters.processing.subwords import SubwordSampler
 
 # which column of the data plays which part in a batch
 COLUMN_OF = {"source": "caption", "back": "back_translation"}
@@ -29,7 +30,9 @@ class TargetCollator:
         most_frames: Most frames of a video in a batch; 0 leaves them out.
         roles: Captions whose ids a batch holds beside the translations': `"source"` and `"back"`.
         unknown: Unknown words to sprinkle over the captions, as a share of their words; see `sprinkled`.
-        seed: Seed of the sprinkling; with it a row always looks the same, however training was interrupted or shared.
+        sampler: Cuts the words of a caption into other pieces.
+        sampling: Share of the captions that it cuts, others in each epoch.
+        seed: Seed of both; with it a row of an epoch always looks the same, however training was interrupted or shared.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class TargetCollator:
         most_frames: int = 0,
         roles: Iterable[str] = (),
         unknown: float = 0.0,
+        sampler: SubwordSampler | None = None,
+        sampling: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.processor = processor
@@ -55,8 +60,15 @@ class TargetCollator:
         self.most_frames = most_frames
         self.roles = sorted(roles)
         self.unknown = unknown
+        self.sampler = sampler
+        self.sampling = sampling if sampler else 0.0
         self.seed = seed
+        self.epoch = 0
         self.max_length = processor.languages[language][1]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next batches are of."""
+        self.epoch = epoch
 
     @property
     def columns(self) -> list[str]:
@@ -66,7 +78,10 @@ class TargetCollator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Rows with `row` (index into the data) and the columns to a batch."""
         rows = np.asarray([example["row"] for example in examples])
-        ids = self.processor.token_ids([example["translation"] for example in examples], self.language)
+        captions = [example["translation"] for example in examples]
+        ids = self.processor.token_ids(captions, self.language)
+        if self.sampling:
+            ids = [self._cut(*parts) for parts in zip(captions, ids, rows.tolist(), strict=True)]
         if self.unknown:
             unknown_id = self.processor.tokenizer_for(self.language).unk_token_id
             ids = [
@@ -86,6 +101,13 @@ class TargetCollator:
         if self.source is not None:
             found["source_vectors"] = torch.from_numpy(np.array(self.source[rows], dtype=np.float32))
         return found
+
+    def _cut(self, caption: str, ids: list[int], row: int) -> list[int]:
+        seed = (self.seed, self.epoch, row)
+        if self.sampler is None or np.random.default_rng(seed).random() >= self.sampling:
+            return ids
+        found = self.sampler(caption, seed)
+        return found if len(found) <= self.max_length else [*found[: self.max_length - 1], ids[-1]]
 
     def _role(self, role: str, ids: Sequence[Sequence[int]], language: str | None) -> dict[str, Tensor]:
         batch = self.processor.pad(ids, language)

@@ -51,15 +51,16 @@ class _MarkComplete(TrainerCallback):
 
 
 class _SetEpoch(TrainerCallback):
-    """Tells the sampler the epoch. Accelerate's own way to it is lost where processes resume inside an epoch."""
+    """Tells sampler and collator the epoch. Accelerate's own way to it is lost where processes resume inside an epoch."""
 
-    def __init__(self, sampler: LengthBucketSampler) -> None:
-        self.sampler = sampler
+    def __init__(self, *listeners: Any) -> None:
+        self.listeners = [listener for listener in listeners if hasattr(listener, "set_epoch")]
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        self.sampler.set_epoch(int(state.epoch or 0))
+        for listener in self.listeners:
+            listener.set_epoch(int(state.epoch or 0))
         return control
 
 
@@ -144,6 +145,8 @@ class CCRTrainer(Trainer):
         self._term_steps = 0
         self._collapsed = 0
         self.add_callback(_MarkComplete())
+        self._epochs = _SetEpoch(self.data_collator)
+        self.add_callback(self._epochs)
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -208,7 +211,7 @@ class CCRTrainer(Trainer):
             args.per_device_train_batch_size * max(1, args.n_gpu) * args.gradient_accumulation_steps * args.world_size
         )
         sampler = LengthBucketSampler(self.lengths, rows, seed=args.seed, chunk=args.bucket_chunk, weights=self.weights)
-        self.add_callback(_SetEpoch(sampler))
+        self._epochs.listeners.append(sampler)
         return sampler
 
     # --------------------------------------------------------------------------------------------------- optimiser
