@@ -37,7 +37,7 @@ def resolve(file: str, name: str) -> object:
 
 def test_every_row_of_a_table_points_at_code_that_is_there(page):
     found = POINTER.findall(page[1])
-    assert found
+    assert found or page[1].startswith("# The methods\n")
     for file, name in found:
         resolve(file, name)
 

@@ -74,7 +74,7 @@ def recipe_values(
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
     else:
-        values["vocabulary"] = {"kind": "unigram", "size": 12_000 if pairs >= MANY else 4000}
+        values["vocabulary"] = {"kind": "unigram", "size": 12_000 if pairs >= MANY else 4000, "sampling": 0.5}
     return values
 
 
