@@ -60,12 +60,12 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "nlt", "share": 0.6}, {"name": "le", "share": 0.4, "rate": 0.1}],
     },
     "lora": {
-        "title": "LoRA, terms of DASD's stages",
+        "title": "LoRA, plain MSE + InfoNCE",
         "adapter": LORA,
         "stages": TWO_STAGES,
     },
     "full": {
-        "title": "full fine-tuning, terms of DASD's stages",
+        "title": "full fine-tuning, plain MSE + InfoNCE",
         "adapter": {"peft_type": "FULL"},
         "stages": TWO_STAGES,
         "arguments": BLOCK_RATE,

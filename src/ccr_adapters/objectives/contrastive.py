@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ccr_adapters.errors import TrainingError
+from ccr_adapters.objectives.cosine import unit
 from ccr_adapters.objectives.gather import all_gather_with_grad
 from ccr_adapters.objectives.precision import full_precision
 
@@ -53,7 +54,7 @@ def info_nce(
     if ids is not None and ids.shape != a.shape[:1]:
         raise TrainingError(f"ids must hold one group for each of the {len(a)} rows; got shape {tuple(ids.shape)}.")
     with full_precision(a):
-        a, b = _unit_pair(a, b)
+        a, b = unit(a, b)
         if gather:
             a, b = all_gather_with_grad(a), all_gather_with_grad(b)
             ids = None if ids is None else all_gather_with_grad(ids)
@@ -97,11 +98,5 @@ def info_nce_one_way(queries: Tensor, bank: Tensor, targets: Tensor, scale: floa
             f"got shape {tuple(targets.shape)}."
         )
     with full_precision(queries):
-        queries, bank = _unit_pair(queries, bank)
+        queries, bank = unit(queries, bank)
         return F.cross_entropy(scale * (queries @ bank.T), targets)  # (B, M) -> ()
-
-
-def _unit_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalise rows, in the higher precision of the two and at least in float32."""
-    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return F.normalize(a.to(dtype), dim=-1), F.normalize(b.to(dtype), dim=-1)
