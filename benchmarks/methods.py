@@ -59,6 +59,12 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "method": "mla",
         "stages": [{"name": "nlt", "share": 0.6}, {"name": "le", "share": 0.4, "rate": 0.1}],
     },
+    "mla+cut": {
+        "title": "MLA, words cut at random",
+        "method": "mla",
+        "stages": [{"name": "nlt", "share": 0.6}, {"name": "le", "share": 0.4, "rate": 0.1}],
+        "vocabulary": {"sampling": 0.5},
+    },
     "lora": {
         "title": "LoRA, plain MSE + InfoNCE",
         "adapter": LORA,
@@ -384,7 +390,7 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
     for world in args.worlds:
         # the words of the tiny world are a closed list and are not cut: there the recommended recipe is `transfer`
-        same = {"transfer"} if world == "tiny" and "recommended" in args.methods else set()
+        same = {"mla+cut"} | ({"transfer"} if "recommended" in args.methods else set()) if world == "tiny" else set()
         methods = [method for method in args.methods if method not in same]
         languages = args.languages or (TINY_LANGUAGES if world == "tiny" else ("de", "cs"))
         for language in languages:
