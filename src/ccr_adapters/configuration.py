@@ -52,6 +52,12 @@ class HeadConfig:
         dropout: Dropout in front of the common space.
         frames: Most frames of a video; 0 maps pictures.
         positions: Most tokens of a caption, in the language or its source; `None`: what the base takes.
+        visual_width: Width of the states of frames where it is not `width`; for pictures, of a layer with a ReLU in front
+            of the common space, which there is none of by default.
+        post_norm: LayerNorm behind the positions and behind the attention, and LayerNorm and ReLU around the entry of
+            frames, as in the authors' code.
+        read_padding: Pool over padding too, as the authors' code does: vectors then depend on how a batch was padded.
+        normalize_visual: Visual vectors come in at length 1. The authors' code takes them as they are.
     """
 
     space: int = 1536
@@ -60,9 +66,14 @@ class HeadConfig:
     dropout: float = 0.2
     frames: int = 0
     positions: int | None = None
+    visual_width: int | None = None
+    post_norm: bool = False
+    read_padding: bool = False
+    normalize_visual: bool = True
 
     def __post_init__(self) -> None:
         counts = {"space": self.space, "width": self.width, "attention_heads": self.attention_heads}
+        counts |= {} if self.visual_width is None else {"visual_width": self.visual_width}
         for name, value in counts.items():
             if not _is_count(value):
                 raise ConfigError(f"Head: `{name}` is {value!r}; expected a number, 1 or more.")
@@ -70,6 +81,13 @@ class HeadConfig:
             raise ConfigError(
                 f"Head: `width` {self.width} does not divide into {self.attention_heads} attention heads."
             )
+        if self.frames and (self.visual_width or self.width) % self.attention_heads:
+            raise ConfigError(
+                f"Head: `visual_width` {self.visual_width} does not divide into {self.attention_heads} attention heads."
+            )
+        for name in ("post_norm", "read_padding", "normalize_visual"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"Head: `{name}` is {getattr(self, name)!r}; expected true or false.")
         if not (self.frames == 0 or _is_count(self.frames)):
             raise ConfigError(f"Head: `frames` is {self.frames!r}; expected the most frames of a video, or 0.")
         if not (self.positions is None or _is_count(self.positions)):
@@ -88,6 +106,7 @@ class LanguageConfig:
         folder: Where its files lie, relative to the repository.
         recipe: What it was trained with, for people (method, data, seed).
         head: Its mapping into a space of its own; `None` stays in the base's.
+        pad_to: Length to which its captions are padded, where the padding is read (`DASDConfig.sa_all_positions`).
     """
 
     vocabulary: VocabularyConfig | None = None
@@ -95,8 +114,11 @@ class LanguageConfig:
     folder: str = ""
     recipe: dict[str, Any] | None = None
     head: HeadConfig | None = None
+    pad_to: int | None = None
 
     def __post_init__(self) -> None:
+        if not (self.pad_to is None or _is_count(self.pad_to)):
+            raise ConfigError(f"Language: `pad_to` is {self.pad_to!r}; expected a number of tokens.")
         if not _is_count(self.max_length) or self.max_length < 2:
             raise ConfigError(f"Language: `max_length` is {self.max_length!r}; expected a number of tokens, 2 or more.")
         if not isinstance(self.folder, str):

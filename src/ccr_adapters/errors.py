@@ -23,6 +23,10 @@ class ImageError(CCRError, ValueError):
     """A picture is missing or cannot be read; the message names the file."""
 
 
+class VideoError(CCRError, ValueError):
+    """A video is missing, cut short or cannot be decoded; the message names the file."""
+
+
 class DataError(CCRError, ValueError):
     """A data set lacks a column, a split or a value."""
 

@@ -138,6 +138,7 @@ BAD = {
     "absolute": (edit(CONFIG, "languages", "de", "folder", value="/etc"), "points outside its repository: '/etc'"),
     "other slashes": (edit(CONFIG, "languages", "de", "folder", value="..\\x"), "points outside its repository"),
     "no folder": (edit(CONFIG, "languages", "de", "folder", value=7), "`folder` is 7"),
+    "much padding": (edit(CONFIG, "languages", "de", "pad_to", value=10**9), "`pad_to` is 1000000000.*24"),
     "long captions": (edit(CONFIG, "languages", "de", "max_length", value=5000), "`max_length` is 5000.*24"),
     "other modules": (edit(ADAPTER, "modules_to_save", value=["final_layer_norm"]), "would change the base"),
     "huge rank": (edit(ADAPTER, "r", value=10**5), "has shape|huge|large"),

@@ -408,7 +408,7 @@ def test_videos_are_those_of_the_base(home, pictures):
         found = model.get_video_features(videos).pooler_output
         assert torch.equal(found, model.base.get_video_features(videos).pooler_output)
     assert found.shape == (2, EMBEDDING)
-    with pytest.raises(ImageError, match="no image tower for pictures. It encodes videos: get_video_features"):
+    with pytest.raises(ImageError, match="no image tower for pictures. It encodes videos: encode_video"):
         model.encode_image(pictures)
     with pytest.raises(ImageError, match="no video tower"):
         CCRModel.from_base(home("clip")).get_video_features(videos)

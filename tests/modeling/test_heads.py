@@ -238,6 +238,13 @@ def test_a_file_that_does_not_fit_is_refused(kind, build, tmp_path):
         ({"frames": True}, "frames"),
         ({"dropout": 1}, "dropout"),
         ({"wide": 1}, "wide"),
+        ({"post_norm": True}, "head.safetensors"),
+        ({"post_norm": 1}, "post_norm"),
+        ({"read_padding": "yes"}, "read_padding"),
+        ({"normalize_visual": None}, "normalize_visual"),
+        ({"visual_width": 0}, "visual_width"),
+        ({"visual_width": 10**9}, "head.safetensors"),
+        ({"visual_width": 15, "frames": 4}, "divide"),
     ],
 )
 def test_a_crafted_configuration_is_refused(values, message, build, tmp_path):

@@ -37,6 +37,8 @@ class DASDConfig(PeftConfig):
             the semantic-`"agnostic"` one alone, or `"nothing"`: one learned core a block, the same for all captions.
         sr_pooling: Where the semantic-related feature is read: at the end-of-sequence token, the `first` or `last`
             position, or the `mean` over tokens. `None` takes the position at which the encoder itself pools.
+        sa_all_positions: Read the semantic-agnostic feature as the authors' code does: each position is normed, and the
+            mean is over all of them, padding included. Captions must then be padded as in training (`pad_to`).
         pooling_token_id: The end-of-sequence token of the captions that this adapter sees, which need not be that of
             the encoder. `None` takes the encoder's.
         target_modules: The blocks to adapt: names or a regular expression. `None` finds all blocks of the text
@@ -60,6 +62,7 @@ class DASDConfig(PeftConfig):
         default="both", metadata={"help": "Features behind the cores: both, related, agnostic or nothing."}
     )
     sr_pooling: Pooling | None = field(default=None, metadata={"help": "Where f_sr is read; None: as the encoder."})
+    sa_all_positions: bool = field(default=False, metadata={"help": "f_sa over padding too, as the authors' code."})
     pooling_token_id: int | None = field(default=None, metadata={"help": "End-of-sequence token of the captions."})
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Blocks; None: all."})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave alone."})
@@ -70,14 +73,12 @@ class DASDConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = dasd_peft_type()
-        if self.mode not in get_args(Mode):
-            raise ValueError(f"`mode` is {self.mode!r}; expected one of {', '.join(get_args(Mode))}.")
-        if self.condition_on not in get_args(ConditionOn):
-            raise ValueError(
-                f"`condition_on` is {self.condition_on!r}; expected one of {', '.join(get_args(ConditionOn))}."
-            )
-        if self.sr_pooling is not None and self.sr_pooling not in get_args(Pooling):
-            raise ValueError(f"`sr_pooling` is {self.sr_pooling!r}; expected one of {', '.join(get_args(Pooling))}.")
+        for name, choices in (("mode", Mode), ("condition_on", ConditionOn), ("sr_pooling", Pooling)):
+            value = getattr(self, name)
+            if value not in get_args(choices) and not (name == "sr_pooling" and value is None):
+                raise ValueError(f"`{name}` is {value!r}; expected one of {', '.join(get_args(choices))}.")
+        if not isinstance(self.sa_all_positions, bool):
+            raise ValueError(f"`sa_all_positions` is {self.sa_all_positions!r}; expected True or False.")
         if self.r is None:
             self.r = DEFAULT_RANK[self.mode]
         for name in ("r", "condition_dim", "embedding_dim", "prefix_blocks", "generator_rank"):

@@ -28,10 +28,12 @@ class Disentangler(nn.Module):
     Args:
         width: Width of the hidden states, `w`.
         embedding_dim: Width of the shared space, `d`.
+        all_positions: Norm each position first and average over all of them, as the authors' code does.
     """
 
-    def __init__(self, width: int, embedding_dim: int) -> None:
+    def __init__(self, width: int, embedding_dim: int, *, all_positions: bool = False) -> None:
         super().__init__()
+        self.all_positions = all_positions
         self.related_norm = nn.LayerNorm(width)
         self.related_head = nn.Linear(width, embedding_dim)
         self.agnostic_norm = nn.LayerNorm(width)
@@ -48,5 +50,8 @@ class Disentangler(nn.Module):
         states = states.to(self.related_head.weight.dtype)
         # pooled before the norm, not after: the same numbers for one token, and B x w instead of B x L x w of work
         related = self.related_norm(pool(states, positions, mask))  # (B, w)
-        agnostic = self.agnostic_norm(pool(states, None, mask))  # (B, w)
+        if self.all_positions:
+            agnostic = self.agnostic_norm(states).mean(dim=1)  # (B, w)
+        else:
+            agnostic = self.agnostic_norm(pool(states, None, mask))  # (B, w)
         return Features(self.related_head(related), self.agnostic_head(agnostic))  # (B, d) each

@@ -90,7 +90,9 @@ class DASDLayer(nn.Module, BaseTunerLayer):
         self.dasd_bottleneck[adapter_name] = Bottleneck(width, rank, identity=config.init_weights)
         if config.mode == "dynamic" and index == 0:
             if config.disentangles:
-                self.dasd_disentangler[adapter_name] = Disentangler(width, embedding_dim)
+                self.dasd_disentangler[adapter_name] = Disentangler(
+                    width, embedding_dim, all_positions=config.sa_all_positions
+                )
             self.dasd_generator[adapter_name] = CoreGenerator(
                 embedding_dim, config.condition_dim, count, rank, config.generator_rank, config.condition_on
             )

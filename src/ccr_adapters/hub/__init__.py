@@ -1,7 +1,9 @@
-"""Adapters to and from the Hub: push, pull, list, and what a repository's bytes are made of."""
+"""Adapters to and from the Hub: push, pull, list, what a repository's bytes are made of, and others' checkpoints."""
 
 from __future__ import annotations
 
+from ccr_adapters.hub.conversion import Converted
+from ccr_adapters.hub.convert import convert_checkpoint
 from ccr_adapters.hub.info import AdapterInfo, adapter_info
 from ccr_adapters.hub.listing import Listed, list_adapters
 from ccr_adapters.hub.pull import pull_adapter
@@ -16,4 +18,6 @@ __all__ = [
     "Listed",
     "adapter_info",
     "AdapterInfo",
+    "convert_checkpoint",
+    "Converted",
 ]

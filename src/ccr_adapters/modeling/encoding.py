@@ -24,7 +24,12 @@ _LIKE_LENGTH = 0.8
 _SMALLEST_BATCH = 8
 
 
-def _processor(model: Encodes) -> CCRProcessor:
+def processor_of(model: Encodes) -> CCRProcessor:
+    """The processor of a model that has one.
+
+    Raises:
+        ConfigError: If the model was built from a bare module.
+    """
     if model.processor is None:
         raise ConfigError(
             "This model was built from a bare module and has no processor. Pass `processor=` to CCRModel.from_base, or "
@@ -58,7 +63,7 @@ def encode_text(
         CaptionError: If a caption is empty or no text; nothing is encoded then.
         LanguageError: If a language has no adapter; the message lists those there are.
     """
-    processor = _processor(model)
+    processor = processor_of(model)
     texts = check_captions([captions] if isinstance(captions, str) else captions)
     if language is None or isinstance(language, str):
         codes = [model.resolve_language(language)] * len(texts)
@@ -79,7 +84,7 @@ def encode_text(
             rows[index] = ids
 
     features: Tensor | None = None
-    bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not _shown(show_progress, len(texts)))
+    bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not is_long(show_progress, len(texts)))
     with torch.inference_mode(), bar:
         for batch in _batches(model, rows, codes, batch_size):
             encoded = _encode_batch(model, processor, [rows[i] for i in batch], [codes[i] for i in batch])
@@ -120,12 +125,12 @@ def encode_source(
     code = model.resolve_language(language)
     if code is None or model.space(code) is None:
         return encode_text(model, captions, None, batch_size=batch_size, show_progress=show_progress)
-    processor = _processor(model)
+    processor = processor_of(model)
     texts = check_captions([captions] if isinstance(captions, str) else captions)
     rows = processor.token_ids(texts)
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     features = torch.empty((len(rows), model.dim_of(code)), device=model.device)
-    bar = tqdm(total=len(rows), desc="Captions", unit="captions", disable=not _shown(show_progress, len(rows)))
+    bar = tqdm(total=len(rows), desc="Captions", unit="captions", disable=not is_long(show_progress, len(rows)))
     with torch.inference_mode(), bar:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -156,16 +161,33 @@ def map_visual(model: Encodes, vectors: Tensor, language: str | None, mask: Tens
 
     Returns:
         L2-normalised vectors. (M, d')
+
+    Raises:
+        ConfigError: If the head takes the base's vectors at their own length, and these have length 1.
     """
     code = model.resolve_language(language)
     if code is None or model.space(code) is None:
         return F.normalize(vectors, dim=-1)
     head: Any = model.heads[code]
+    if not head.config.normalize_visual and hasattr(model.base, "get_image_features"):
+        _refuse_unit_vectors(vectors, code, mask)
     place = next(head.parameters())
     with torch.inference_mode():
         moved = vectors.to(place.device, place.dtype)
         mapped: Tensor = head.visual(moved, None if mask is None else mask.to(place.device))
     return mapped
+
+
+def _refuse_unit_vectors(vectors: Tensor, code: str, mask: Tensor | None) -> None:
+    """Refuse normalised vectors of a base for a head that reads their length: what they meant is lost."""
+    lengths = vectors.detach().float().norm(dim=-1)  # (M,) or (M, T)
+    if mask is not None:
+        lengths = lengths[mask.to(lengths.device) != 0]
+    if lengths.numel() and bool(((lengths - 1).abs() < 1e-3).all()):
+        raise ConfigError(
+            f"The head of {code!r} reads the base's vectors at their own length, and these are L2-normalised. Encode the "
+            f"pictures for it: encode_image(pictures, language={code!r})."
+        )
 
 
 def _batches(model: Encodes, rows: list[list[int]], codes: list[str | None], batch_size: int) -> Iterator[list[int]]:
@@ -244,21 +266,25 @@ def encode_image(
     Raises:
         ImageError: Naming a picture that is missing or unreadable; nothing is encoded then.
     """
-    processor = _processor(model)
+    processor = processor_of(model)
     items = as_list(pictures)
     check_pictures(items)
     features: list[Tensor] = []
-    bar = tqdm(total=len(items), desc="Pictures", unit="pictures", disable=not _shown(show_progress, len(items)))
+    bar = tqdm(total=len(items), desc="Pictures", unit="pictures", disable=not is_long(show_progress, len(items)))
+    code = model.resolve_language(language)
+    own = model.space(code)
+    as_they_are = own is not None and not model.heads[own].config.normalize_visual  # type: ignore[union-attr]
     with torch.inference_mode(), bar:
         for start in range(0, len(items), batch_size):
             batch = items[start : start + batch_size]
             inputs = processor.picture_inputs(batch).to(model.device, model.dtype)
-            features.append(F.normalize(pooler_output(model.get_image_features(**inputs)).float(), dim=-1))
+            vectors = pooler_output(model.get_image_features(**inputs)).float()
+            features.append(vectors if as_they_are else F.normalize(vectors, dim=-1))
             bar.update(len(batch))
     found = torch.cat(features) if features else torch.empty((0, model.embedding_dim))
-    code = model.resolve_language(language)
-    return found if model.space(code) is None else map_visual(model, found, code)
+    return found if own is None else map_visual(model, found, code)
 
 
-def _shown(show_progress: bool | None, count: int) -> bool:
+def is_long(show_progress: bool | None, count: int) -> bool:
+    """Whether a bar appears: where it is asked for, or over long work."""
     return count >= _LONG_WORK if show_progress is None else show_progress

@@ -6,6 +6,8 @@ its pictures are the base's vectors, mapped. An index of base vectors stays vali
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,10 +51,13 @@ class AttentionLayer(nn.Module):
         width: Width of its states.
         heads: Attention heads.
         positions: Most tokens or frames.
+        post_norm: LayerNorm behind the positions and behind the attention, as in the authors' code.
     """
 
-    def __init__(self, width: int, heads: int, positions: int) -> None:
+    def __init__(self, width: int, heads: int, positions: int, *, post_norm: bool = False) -> None:
         super().__init__()
+        self.placed = nn.LayerNorm(width) if post_norm else nn.Identity()
+        self.attended = nn.LayerNorm(width) if post_norm else nn.Identity()
         self.positions = nn.Parameter(0.02 * torch.randn(positions, width))
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
@@ -60,17 +65,34 @@ class AttentionLayer(nn.Module):
         """Add the positions. (B, L, h) -> (B, L, h)"""
         if states.shape[1] > len(self.positions):
             raise ConfigError(f"{states.shape[1]} tokens or frames; the head has positions for {len(self.positions)}.")
-        return states + self.positions[: states.shape[1]]
+        found: Tensor = self.placed(states + self.positions[: states.shape[1]])
+        return found
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Attend, with the residual. (B, L, h), (B, L) -> (B, L, h)"""
-        return states + self.across(states, states, mask)
+    def forward(self, states: Tensor, mask: Tensor, *, from_padding: bool = False) -> Tensor:
+        """Attend, with the residual. (B, L, h), (B, L) -> (B, L, h)
+
+        Args:
+            states: States with their positions.
+            mask: 1 at real tokens.
+            from_padding: The states of padding will be read. In the authors' code they attend to everything, padding
+                included, while real ones attend to real ones.
+        """
+        found: Tensor = self.attended(states + self._attend(states, states, mask, from_padding))
+        return found
 
     def across(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Attend from one sequence to another, without a residual. (B, Q, h), (B, K, h), (B, K) -> (B, Q, h)"""
+        found: Tensor = self.attended(self._attend(queries, keys, mask))
+        return found
+
+    def _attend(self, queries: Tensor, keys: Tensor, mask: Tensor, from_padding: bool = False) -> Tensor:
         # asked for its weights, torch leaves its fused attention, whose backward pass is the slower one on a CPU
         plain = self.training and queries.device.type == "cpu"
-        found: Tensor = self.attention(queries, keys, keys, key_padding_mask=mask == 0, need_weights=plain)[0]
+        how: dict[str, Any] = {"key_padding_mask": mask == 0}
+        if from_padding:
+            hidden = (mask == 0).unsqueeze(1) & (mask != 0).unsqueeze(2)  # (B, L, L), of each query
+            how = {"attn_mask": hidden.repeat_interleave(self.attention.num_heads, dim=0)}
+        found: Tensor = self.attention(queries, keys, keys, need_weights=plain, **how)[0]
         return found
 
 
@@ -84,15 +106,19 @@ class TextHead(nn.Module):
 
     def __init__(self, config: HeadConfig, width: int) -> None:
         super().__init__()
+        self.read_padding = config.read_padding
         self.entry = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.width), nn.ReLU())
-        self.layer = AttentionLayer(config.width, config.attention_heads, int(config.positions or 77))
+        self.layer = AttentionLayer(
+            config.width, config.attention_heads, int(config.positions or 77), post_norm=config.post_norm
+        )
         self.exit = nn.Linear(config.width, config.space)
         self.norm = GlobalBatchNorm(config.space)
         self.dropout = nn.Dropout(config.dropout)
 
     def tokens(self, states: Tensor, mask: Tensor) -> Tensor:
         """Token states of the head. (B, L, w), (B, L) -> (B, L, h)"""
-        return self.layer(self.layer.place(self.entry(states)), mask)
+        placed = self.layer.place(self.entry(states))
+        return self.layer(placed, mask, from_padding=self.read_padding)
 
     def project(self, pooled: Tensor) -> Tensor:
         """Into the common space, L2-normalised. (B, h) -> (B, d')"""
@@ -100,7 +126,7 @@ class TextHead(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """A caption's vector. (B, L, w), (B, L) -> (B, d')"""
-        return self.project(pool(self.tokens(states, mask), None, mask))
+        return self.project(pool(self.tokens(states, mask), None, None if self.read_padding else mask))
 
     def cross_view(self, source: Tensor, target: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
         """The teacher's view `c` of a translation: what its source attends to in it, pooled with its own states.
@@ -133,23 +159,34 @@ class VisualHead(nn.Module):
     def __init__(self, config: HeadConfig, visual_dim: int) -> None:
         super().__init__()
         self.frames = config.frames
+        self.normalize = config.normalize_visual
+        self.read_padding = config.read_padding
+        width = config.visual_width or (config.width if self.frames else visual_dim)
+        self.entry: nn.Module = nn.Identity()
         if self.frames:
-            self.entry = nn.Linear(visual_dim, config.width)
-            self.layer = AttentionLayer(config.width, config.attention_heads, self.frames)
-        self.exit = nn.Linear(config.width if self.frames else visual_dim, config.space)
+            linear = nn.Linear(visual_dim, width)
+            self.entry = nn.Sequential(nn.LayerNorm(visual_dim), linear, nn.ReLU()) if config.post_norm else linear
+            self.layer = AttentionLayer(width, config.attention_heads, self.frames, post_norm=config.post_norm)
+        elif config.visual_width:
+            self.entry = nn.Sequential(nn.Linear(visual_dim, width), nn.ReLU())
+        self.exit = nn.Linear(width, config.space)
 
     def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map pictures (M, d) or frames (M, T, d) with their mask (M, T) into the space, L2-normalised. -> (M, d')"""
-        vectors = F.normalize(vectors, dim=-1)  # bases and indexes hold them at any length
+        if self.normalize:
+            vectors = F.normalize(vectors, dim=-1)  # bases and indexes hold them at any length
         if self.frames:
             if vectors.ndim == 2:  # one frame
                 vectors = vectors.unsqueeze(1)
             if mask is None:
                 mask = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
-            states = self.layer(self.layer.place(self.entry(vectors)), mask)  # (M, T, h)
-            vectors = pool(states, None, mask)  # (M, h)
+            placed = self.layer.place(self.entry(vectors))
+            states = self.layer(placed, mask, from_padding=self.read_padding)  # (M, T, h)
+            vectors = pool(states, None, None if self.read_padding else mask)  # (M, h)
         elif vectors.ndim != 2:
             raise ConfigError("This head maps pictures; for frames of videos build it with `frames`.")
+        else:
+            vectors = self.entry(vectors)
         return F.normalize(self.exit(vectors).float(), dim=-1)
 
 

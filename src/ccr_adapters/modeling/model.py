@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +21,7 @@ from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
 from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
+from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
 from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.modeling.host import LanguageHost
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
@@ -27,7 +29,7 @@ from ccr_adapters.modeling.towers import TextTower, pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
-from ccr_adapters.processing.captions import end_token_id
+from ccr_adapters.processing.captions import end_token_id, pad_token_id
 
 
 @dataclass
@@ -193,6 +195,13 @@ class CCRModel(LanguageHost):
             raise LanguageError(f"{len(codes)} languages for {len(input_ids)} captions; pass one, or one a caption.")
         if len(names) > 1 and not self.mixes_languages():
             raise LanguageError(f"These adapters take one language a pass, not {', '.join(names)}. Split the batch.")
+        if pooled_at is None:
+            pooled_at = self._end_positions(input_ids, attention_mask, tower, [BASE] * len(codes) if source else codes)
+        if attention_mask is None and tower.family == "eos":
+            # what stands behind the end token is padding
+            attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
+        if not source:
+            input_ids, attention_mask = self._padded(input_ids, attention_mask, codes)
         if len(names) == 1:
             states = self.embed_tokens(input_ids, None if source else names[0])
         else:
@@ -201,11 +210,6 @@ class CCRModel(LanguageHost):
                 rows = torch.tensor([i for i, code in enumerate(codes) if code == name], device=input_ids.device)
                 states = states.index_copy(0, rows, self.embed_tokens(input_ids[rows], name).to(states.dtype))
         states = states.to(self.base.dtype)
-        if pooled_at is None:
-            pooled_at = self._end_positions(input_ids, attention_mask, tower, [BASE] * len(codes) if source else codes)
-        if attention_mask is None and tower.family == "eos":
-            # what stands behind the end token is padding
-            attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
         condition = Condition(input_ids, attention_mask, codes, pooled_at)
         others = names[0] if len(names) == 1 and names[0] != BASE else None
         # a causal encoder's end token sees nothing behind it, so padding needs no mask there, and attention runs faster
@@ -214,6 +218,23 @@ class CCRModel(LanguageHost):
             features, last = tower(states, mask, pooled_at, condition)
         self._check_met(condition)
         return features, last, condition
+
+    def _padded(self, ids: Tensor, mask: Tensor | None, codes: list[str]) -> tuple[Tensor, Tensor | None]:
+        """Captions at the length that a language wants, its own padding token behind them where it reads it. (B, L')"""
+        wanted = {code: getattr(self.config.languages.get(code), "pad_to", None) for code in set(codes)}
+        lengths = [length for length in wanted.values() if length is not None]
+        if not lengths:
+            return ids, mask
+        mask = torch.ones_like(ids) if mask is None else mask
+        more = max(0, max(lengths) - ids.shape[1])
+        # every table has a row 0
+        ids, mask = F.pad(ids, (0, more)), F.pad(mask, (0, more))
+        tokens = [0 if wanted[code] is None else self._pad_token(code) for code in codes]
+        reads = ids.new_tensor([wanted[code] is not None for code in codes]).bool().unsqueeze(1)  # (B, 1)
+        return torch.where((mask == 0) & reads, ids.new_tensor(tokens).unsqueeze(1), ids), mask
+
+    def _pad_token(self, code: str) -> int:
+        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(code))
 
     def _end_positions(
         self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
@@ -259,7 +280,7 @@ class CCRModel(LanguageHost):
         """Image features of the base, untouched by any adapter, in `pooler_output`. (B, d)"""
         if not hasattr(self.base, "get_image_features"):
             sees = (
-                "It encodes videos: get_video_features(...)."
+                "It encodes videos: encode_video(...)."
                 if "video" in self.modalities
                 else "Pass precomputed vectors."
             )
@@ -306,10 +327,11 @@ class CCRModel(LanguageHost):
         )
         if visual_embeds is None:
             visual_embeds = pooler_output(self.get_image_features(pixel_values))  # type: ignore[arg-type]
-        visual = F.normalize(visual_embeds, dim=-1)
         spoken = self.resolve_language(language) if language is None or isinstance(language, str) else None
         if spoken is not None and self.space(spoken) is not None:
-            visual = self.heads[spoken].visual(visual)  # type: ignore[operator]
+            visual = self.heads[spoken].visual(visual_embeds)  # type: ignore[operator]
+        else:
+            visual = F.normalize(visual_embeds, dim=-1)
         logits = text @ visual.t().to(text.dtype) * self.logit_scale
         bias = getattr(self.base, "logit_bias", None)
         if bias is not None:
@@ -373,6 +395,22 @@ class CCRModel(LanguageHost):
     ) -> Tensor:
         """Encode pictures; see [`ccr_adapters.modeling.encoding.encode_image`]. -> (M, d), L2-normalised"""
         return encode_image(self, pictures, language, batch_size=batch_size, show_progress=show_progress)
+
+    def encode_video(
+        self,
+        videos: Any,
+        language: str | None = "active",
+        *,
+        frames: int | None = None,
+        batch_size: int = 32,
+        show_progress: bool | None = None,
+    ) -> Tensor:
+        """Encode videos; see [`ccr_adapters.modeling.encoding_video.encode_video`]. -> (N, d), L2-normalised"""
+        return encode_video(self, videos, language, frames=frames, batch_size=batch_size, show_progress=show_progress)
+
+    def encode_frames(self, videos: Any, **kwargs: Any) -> list[np.ndarray]:
+        """Vectors of the frames of videos by the base, to train on; see the function of that name. -> (T_i, d) each"""
+        return encode_frames(self, videos, **kwargs)
 
     def map_visual(self, vectors: Tensor, language: str | None = "active", mask: Tensor | None = None) -> Tensor:
         """Visual vectors of the base in a language's space, as they are unless it has its own. (M, d) -> (M, d')"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
+from ccr_adapters.dasd.families import caption_limit
 from ccr_adapters.errors import AdapterError, CCRError, LanguageError
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
@@ -95,10 +97,7 @@ def save_model(
             base_config=config.base_config,
             pooling=config.pooling,
             visual_dim=config.visual_dim,
-            languages={
-                code: LanguageConfig(own.vocabulary, own.max_length, folders[code], own.recipe, own.head)
-                for code, own in chosen.items()
-            },
+            languages={code: replace(own, folder=folders[code]) for code, own in chosen.items()},
         )
         written.architectures = ["CCRModel"]
         written.save_pretrained(str(aside))
@@ -260,6 +259,9 @@ def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, r
     folder = inside(root, language.folder)
     adapter = read_adapter_config(folder)
     adapter.inference_mode = True
+    room = caption_limit(model.base.config)
+    if language.pad_to is not None and language.pad_to > room:
+        raise AdapterError(f"Language {code!r}: `pad_to` is {language.pad_to}; the base has room for {room} tokens.")
     width = find_text_encoder(model.base).token_width
     table = tokenizer = None
     if language.vocabulary is not None:

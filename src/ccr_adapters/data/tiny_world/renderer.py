@@ -43,8 +43,8 @@ _MEMBERS: dict[int, tuple[tuple[float, float], ...]] = {
 
 
 @dataclass
-class _Placed:
-    """A thing with its centre, the radius of one member, and its half width and half height."""
+class Placed:
+    """A thing with its centre, the radius of one member, and its half width and half height, in the canvas's lengths."""
 
     thing: Thing
     radius: float
@@ -53,13 +53,15 @@ class _Placed:
 
     @property
     def half(self) -> tuple[float, float]:
+        """Half width and half height."""
         offsets = _MEMBERS[self.thing.count]
         return (
             self.radius * (1 + max(abs(dx) for dx, _ in offsets)),
             self.radius * (1 + max(abs(dy) for _, dy in offsets)),
         )
 
-    def overlaps(self, other: _Placed, gap: float) -> bool:
+    def overlaps(self, other: Placed, gap: float) -> bool:
+        """Whether two things are nearer than a gap."""
         (w1, h1), (w2, h2) = self.half, other.half
         return abs(self.x - other.x) < w1 + w2 + gap and abs(self.y - other.y) < h1 + h2 + gap
 
@@ -78,17 +80,29 @@ def render(scene: Scene, *, size: int = 64) -> Image.Image:
     pixels = size * SUPERSAMPLING
     picture = background(scene.background, rng.randrange(VARIANTS), pixels).copy()
     for placed in _layout(scene, rng):
-        colour = _shade(PALETTE[placed.thing.colour], rng)
+        colour = shade(PALETTE[placed.thing.colour], rng)
         tilt = math.radians(rng.uniform(-9, 9))
-        for dx, dy in _MEMBERS[placed.thing.count]:
-            centre = (placed.x + dx * placed.radius, placed.y + dy * placed.radius)
-            _draw(picture, placed.thing, centre, placed.radius, tilt, colour, pixels / CANVAS)
+        draw(picture, placed, tilt, colour)
     return picture.reduce(SUPERSAMPLING)
 
 
-def _layout(scene: Scene, rng: random.Random) -> list[_Placed]:
+def draw(picture: Image.Image, placed: Placed, tilt: float, colour: Colour) -> None:
+    """Draw all members of a thing.
+
+    Args:
+        picture: where to; its width is that of the canvas.
+        placed: the thing with its place.
+        tilt: angle in radians.
+        colour: its colour.
+    """
+    for dx, dy in _MEMBERS[placed.thing.count]:
+        centre = (placed.x + dx * placed.radius, placed.y + dy * placed.radius)
+        _draw_member(picture, placed.thing, centre, placed.radius, tilt, colour, picture.width / CANVAS)
+
+
+def _layout(scene: Scene, rng: random.Random) -> list[Placed]:
     """Place the things as the relations say, then fit all of them on the canvas; back to front."""
-    placed = [_Placed(thing, _radius(thing, rng)) for thing in scene.things]
+    placed = [Placed(thing, radius_of(thing, rng)) for thing in scene.things]
     anchor = placed[0]
     for relation in scene.relations:
         item = placed[relation.subject]
@@ -111,7 +125,7 @@ def _layout(scene: Scene, rng: random.Random) -> list[_Placed]:
     return placed
 
 
-def _fit(placed: list[_Placed], rng: random.Random) -> None:
+def _fit(placed: list[Placed], rng: random.Random) -> None:
     """Shrink the arrangement if it is too wide, and put it at a random place of the canvas."""
     lows = [min(p.x - p.half[0] for p in placed), min(p.y - p.half[1] for p in placed)]
     highs = [max(p.x + p.half[0] for p in placed), max(p.y + p.half[1] for p in placed)]
@@ -125,12 +139,14 @@ def _fit(placed: list[_Placed], rng: random.Random) -> None:
         p.x, p.y, p.radius = p.x * scale + shifts[0], p.y * scale + shifts[1], p.radius * scale
 
 
-def _radius(thing: Thing, rng: random.Random) -> float:
+def radius_of(thing: Thing, rng: random.Random) -> float:
+    """The radius of one member of a thing, a little different each time."""
     base = _GROUP_RADIUS if thing.count > 1 else _RADII[thing.size]
     return base * rng.uniform(0.95, 1.05)
 
 
-def _shade(colour: Colour, rng: random.Random) -> Colour:
+def shade(colour: Colour, rng: random.Random) -> Colour:
+    """A colour, a little different each time."""
     red, green, blue = (min(255, max(0, channel + rng.randint(-8, 8))) for channel in colour)
     return red, green, blue
 
@@ -178,7 +194,7 @@ def _points(polygon: Polygon, turn: Polygon, scale: float, centre: tuple[float, 
     return [(float(x), float(y)) for x, y in moved]
 
 
-def _draw(
+def _draw_member(
     picture: Image.Image,
     thing: Thing,
     centre: tuple[float, float],

@@ -16,7 +16,7 @@ from .scenes import BACKGROUNDS, COLOURS, CONVERSE, RELATIONS, SHAPES, TEXTURES
 _PUNCTUATION = ".,;?!，。；？！"
 
 
-class _Translator(Voice):
+class Translator(Voice):
     """Chooses words as a person does, and always the same sentence pattern."""
 
     def frame(self, options: Sequence[T]) -> T:
@@ -47,7 +47,7 @@ def translate(message: Message, language: str, *, noise: float = 0.0, seed: int 
     if not 0 <= noise <= 1:
         raise ConfigError(f"noise={noise!r} is not a share of words. Give a number from 0 to 1.")
     grammar = grammar_for(language)
-    words = grammar.words(message, PLAIN, _Translator(random.Random(f"{seed}/words")))
+    words = grammar.words(message, PLAIN, Translator(random.Random(f"{seed}/words")))
     if noise > 0:
         words = corrupt(words, translator_lexicon(language), noise, random.Random(seed))
     return grammar.finish(words)
