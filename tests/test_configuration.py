@@ -99,6 +99,8 @@ def test_a_vocabulary_that_cannot_be_is_refused(values, message):
         ({"max_length": 1}, "`max_length` is 1"),
         ({"max_length": "long"}, "`max_length` is 'long'"),
         ({"max_length": True}, "`max_length` is True"),
+        ({"pad_to": 0}, "`pad_to` is 0"),
+        ({"pad_to": True}, "`pad_to` is True"),
         ({"folder": 3}, "`folder` is 3"),
         ({"folder": None}, "`folder` is None"),
         ({"vocabulary": [100, 32]}, "`vocabulary` is "),

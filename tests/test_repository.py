@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 import ccr_adapters
+from ccr_adapters.data.benchmarks import BENCHMARKS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,6 +86,13 @@ def test_every_library_imported_at_the_top_of_a_file_is_a_requirement():
             foreign = {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"ccr_adapters"}
             missing = {normalised(INSTALLED_AS.get(name, name)) for name in foreign} - core
             assert not missing, f"{path.name} imports {missing}: add to the dependencies, or use extras.require"
+
+
+def test_the_page_on_evaluation_lists_every_benchmark():
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for name, benchmark in BENCHMARKS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert (benchmark.hub.repository if benchmark.hub else "official files") in row
 
 
 def test_the_changelog_knows_the_version():

@@ -23,7 +23,21 @@ from ccr_adapters.cli.recipe import recipe_from_dict
 from ccr_adapters.methods import METHODS
 from ccr_adapters.modeling import CCRModel
 
-COMMANDS = ["train", "translate", "noise-report", "add-language", "push", "pull", "list", "info"]
+COMMANDS = [
+    "train",
+    "translate",
+    "noise-report",
+    "add-language",
+    "push",
+    "pull",
+    "list",
+    "info",
+    "convert",
+    "evaluate",
+    "report",
+    "index",
+    "search",
+]
 ENGLISH = ["a dog runs", "two men sit", "a red ball", "an old tree", "the blue sea", "a small house"]
 GERMAN = [
     "ein Hund rennt",

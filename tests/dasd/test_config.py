@@ -30,6 +30,7 @@ def test_the_defaults_are_the_published_sizes():
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"prefix_blocks": 0}, "`prefix_blocks` is 0"),
         ({"generator_rank": 0}, "`generator_rank` is 0"),
+        ({"sa_all_positions": 1}, "`sa_all_positions` is 1"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(values, named):

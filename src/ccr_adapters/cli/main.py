@@ -11,11 +11,16 @@ from typer.core import TyperGroup
 from ccr_adapters import __version__
 from ccr_adapters.cli.add_language import add_language
 from ccr_adapters.cli.command_train import train
+from ccr_adapters.cli.convert import convert
+from ccr_adapters.cli.evaluate import evaluate
+from ccr_adapters.cli.index import index
 from ccr_adapters.cli.info import info
 from ccr_adapters.cli.list_adapters import list_
 from ccr_adapters.cli.noise_report import noise_report
 from ccr_adapters.cli.pull import pull
 from ccr_adapters.cli.push import push
+from ccr_adapters.cli.report import report
+from ccr_adapters.cli.search import search
 from ccr_adapters.cli.translate import translate
 from ccr_adapters.errors import CCRError
 
@@ -65,10 +70,15 @@ for _name, _command in (
     ("translate", translate),
     ("noise-report", noise_report),
     ("add-language", add_language),
+    ("evaluate", evaluate),
+    ("report", report),
     ("push", push),
     ("pull", pull),
     ("list", list_),
     ("info", info),
+    ("convert", convert),
+    ("index", index),
+    ("search", search),
 ):
     app.command(_name)(_command)
 

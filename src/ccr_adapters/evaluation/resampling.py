@@ -56,20 +56,34 @@ def resampled_sums(models: tuple[RetrievalRanks, ...], resamples: int, seed: int
     Yields:
         For each model its sums of recalls (chunk,), a chunk of resamples at a time.
     """
-    rng = np.random.default_rng(seed)
     hits = [_hits_per_image(ranks) for ranks in models]
     captions, images = hits[0][1], len(hits[0][1])
-    chunk = max(1, _MOST_DRAWS // images)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
-        # How often each resample draws each image: one bincount over shifted indices counts them all.
-        weights = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float32)
+    for weights in resampled_weights(images, resamples, seed):
         drawn_captions = _total(weights, captions)
         yield [
             100.0 * (_total(weights, text) / drawn_captions + _total(weights, image) / images)
             for text, _, image in hits
         ]
+
+
+def resampled_weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw resamples of images.
+
+    Args:
+        images: Number of images that have captions.
+        resamples: Number of resamples.
+        seed: Seed of the drawing.
+
+    Yields:
+        How often each resample draws each image, a chunk of resamples at a time. (chunk, M') float32
+    """
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _MOST_DRAWS // images)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, None]
+        # One bincount over shifted indices counts them all.
+        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float32)
 
 
 def _total(weights: np.ndarray, per_image: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search.faiss_index import FaissIndex
+from ccr_adapters.search.generation import CURRENT
 from ccr_adapters.search.interface import VectorIndex
 from ccr_adapters.search.kinds import EXACT_LIMIT
 from ccr_adapters.search.milvus_index import COLLECTION, MilvusIndex
@@ -29,6 +30,26 @@ def is_milvus(address: str | Path) -> bool:
     if separator and scheme not in ("http", "https", "tcp"):
         raise SearchIndexError(f"{scheme!r} addresses are not known; expected a folder, a .db file, or http://...")
     return bool(separator) or text.endswith(".db")
+
+
+def index_exists(address: str | Path, *, token: str | None = None, collection: str = COLLECTION) -> bool:
+    """Whether there is an index.
+
+    Args:
+        address: As for `open_index`.
+        token: As for `open_index`.
+        collection: As for `open_index`.
+
+    Returns:
+        False also where there is something else.
+
+    Raises:
+        SearchIndexError: If a cluster cannot be reached.
+        LockedError: If another process has a file of Milvus Lite open.
+    """
+    if not is_milvus(address):
+        return (Path(address) / CURRENT).is_file()
+    return MilvusIndex.exists(fspath(address), token=token, collection=collection)
 
 
 def open_index(

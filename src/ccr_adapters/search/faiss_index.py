@@ -205,6 +205,15 @@ class FaissIndex:
             if not segment.deleted[position]
         }
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Stored vectors by name; see `VectorIndex.vectors`."""
+        found: dict[str, Vectors] = {}
+        for segment in self._all():
+            places = {name: at for name, at in segment.rows.find(ids).items() if not segment.deleted[at]}
+            rows = chain.from_iterable(segment.blocks(np.array(list(places.values()), dtype=np.int64)))
+            found.update(zip(places, rows, strict=True))
+        return found
+
     def save(self) -> None:
         """Write what is new, then let the header name it: a crash leaves the old index or the new one."""
         self._check_writable()

@@ -200,6 +200,17 @@ class VectorIndex(Protocol):
         """Content hash by name: what need not be encoded again."""
         ...
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Stored vectors, so that what is known under one name need not be encoded under another.
+
+        Args:
+            ids: Names; unknown ones are left out.
+
+        Returns:
+            Vector of length one by name (d,).
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def save(self) -> None:

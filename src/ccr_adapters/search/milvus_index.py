@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search.checks import (
     MAX_HASH_BYTES,
@@ -138,6 +140,31 @@ class MilvusIndex:
             stack.pop_all()
         return index
 
+    @staticmethod
+    def exists(address: str, *, token: str | None = None, collection: str = COLLECTION) -> bool:
+        """Whether there is such a collection.
+
+        Args:
+            address: As for `create`.
+            token: As for `create`.
+            collection: Name of the collection.
+
+        Returns:
+            Whether there is.
+
+        Raises:
+            SearchIndexError: If Milvus cannot be reached.
+            LockedError: If another process has the file open.
+        """
+        if "://" not in address and not Path(address).exists():
+            return False
+        connection = MilvusConnection(address, token=token, writable=False, wait=0.0)
+        try:
+            with connection.asked("look for a collection") as client:
+                return bool(client.has_collection(collection))
+        finally:
+            connection.close()
+
     def __len__(self) -> int:
         with self._connection.asked("count") as client:
             return int(client.query(self._collection, filter="", output_fields=["count(*)"])[0]["count(*)"])
@@ -212,6 +239,16 @@ class MilvusIndex:
     def hashes(self) -> dict[str, str]:
         """Content hash by name."""
         return {row["id"]: row["hash"] for row in self._rows("id", "hash")}
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """Stored vectors by name; see `VectorIndex.vectors`."""
+        keys = sorted({_key(name) for name in ids})
+        found: dict[str, Vectors] = {}
+        for start in range(0, len(keys), _PAGE):
+            with self._connection.asked("read") as client:
+                rows = client.get(self._collection, ids=keys[start : start + _PAGE], output_fields=["id", "vector"])
+            found.update((row["id"], np.asarray(row["vector"], dtype=np.float32)) for row in rows)
+        return found
 
     def save(self) -> None:
         """Have Milvus write to its storage; its log keeps additions safe before that too."""

@@ -1,0 +1,192 @@
+"""The models that `evaluate` scores: adapters and bare bases, what each is called, and in which languages it is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ccr_adapters.data.benchmarks import primary_language
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
+from ccr_adapters.evaluation.records import BASE
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.download import file_hash, local_folder
+from ccr_adapters.modeling.layout import CONFIG, LANGUAGE_FILES, read_config
+from ccr_adapters.modeling.registry import is_base
+from ccr_adapters.processing.bases import resolve_base
+
+ENGLISH = "en"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model that is scored, before it is loaded.
+
+    Attributes:
+        place: Folder or repository.
+        label: What tables and files call it; for a base its name.
+        base: Name of its base.
+        adapter: Whether it is an adapter; else the bare base.
+        languages: Codes that it has adapters for.
+        fingerprint: Hash of its files, by which a finished result is known to be of this very model.
+        base_fingerprint: Of its base, where its configuration says so.
+    """
+
+    place: str
+    label: str
+    base: str
+    adapter: bool
+    languages: tuple[str, ...]
+    fingerprint: str
+    base_fingerprint: str
+
+    @property
+    def pretrained(self) -> str:
+        """The value of `pretrained` in its results."""
+        return self.label if self.adapter else BASE
+
+    def load(self, device: str | None = None) -> CCRModel:
+        """The model, ready to encode.
+
+        Raises:
+            AdapterError: If it cannot be loaded.
+        """
+        if self.adapter:
+            model = CCRModel.from_pretrained(self.place)
+        else:
+            try:
+                model = CCRModel.from_base(self.place)
+            except OSError as error:
+                reason = str(error).partition("\n")[0]
+                raise AdapterError(f"The base '{self.place}' cannot be loaded ({reason}).") from error
+        place: Any = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model.eval().to(place)
+        return model
+
+    def speaks(self, language: str) -> str | None:
+        """The adapter that captions of a language are encoded with; `None` for none.
+
+        Args:
+            language: As the user spells it.
+
+        Raises:
+            LanguageError: If several could be meant.
+        """
+        if language in self.languages:
+            return language
+        alike = [code for code in self.languages if primary_language(code) == primary_language(language)]
+        if len(alike) > 1:
+            raise LanguageError(
+                f"'{self.label}' has {' and '.join(alike)}; which of them is '{language}'? Name it as the adapter does."
+            )
+        return alike[0] if alike else None
+
+    def answers(self, language: str) -> bool:
+        """Whether it is scored in a language: it has an adapter, it is a base, or the captions are the base's own."""
+        return not self.adapter or self.speaks(language) is not None or primary_language(language) == ENGLISH
+
+
+def find_entrants(models: Sequence[str]) -> list[Entrant]:
+    """Look at the models, without loading them.
+
+    Args:
+        models: Folders, repositories or `tiny_clip`, each as it is or as `NAME=PLACE`.
+
+    Raises:
+        AdapterError: If one is neither an adapter nor a base.
+        ConfigError: If two have one name.
+    """
+    found = [_find(text) for text in models]
+    for entrant in found:
+        others = [other for other in found if other is not entrant and other.label == entrant.label]
+        if others:
+            raise ConfigError(
+                f"'{entrant.place}' and '{others[0].place}' are both called '{entrant.label}'. Name them: "
+                f"a={entrant.place} b={others[0].place}."
+            )
+    return found
+
+
+def check_languages(entrants: Iterable[Entrant], languages: Sequence[str], *, before: bool) -> None:
+    """Refuse a language that no model would be scored in.
+
+    Raises:
+        LanguageError: Naming it, and the languages that there are.
+    """
+    there = list(entrants)
+    for language in languages:
+        if not before and not any(entrant.answers(language) for entrant in there):
+            has = sorted({code for entrant in there for code in entrant.languages})
+            raise LanguageError(
+                f"No model has an adapter for '{language}'; there is {', '.join(has)}. With --before the base is scored too."
+            )
+
+
+def spoken_languages(entrants: Iterable[Entrant]) -> list[str]:
+    """All languages that the models have adapters for.
+
+    Raises:
+        LanguageError: If there is none, and so nobody said which to ask.
+    """
+    found = list(dict.fromkeys(code for entrant in entrants for code in entrant.languages))
+    if not found:
+        raise LanguageError("A base alone does not say which languages to ask: name them with --languages de,fr.")
+    return found
+
+
+def before_of(entrants: Iterable[Entrant]) -> dict[str, Entrant]:
+    """The bare base of each adapter, to be scored through that adapter's model, by the adapter's label.
+
+    A base is scored once, however many adapters share it.
+    """
+    found: dict[str, Entrant] = {}
+    there = list(entrants)
+    taken = {entrant.label for entrant in there if not entrant.adapter}
+    for entrant in there:
+        if entrant.adapter and entrant.base not in taken:
+            taken.add(entrant.base)
+            base = entrant.base_fingerprint
+            found[entrant.label] = Entrant(entrant.place, entrant.base, entrant.base, False, (), base, base)
+    return found
+
+
+def _find(text: str) -> Entrant:
+    name, mark, place = text.partition("=")
+    if not mark or Path(text).is_dir():
+        name, place = "", text
+    elif not name or not place:
+        raise ConfigError(f"'{text}' is no model: write a folder or a repository, or NAME=PLACE.")
+    label = name or _label(place)
+    if is_base(place, {}):
+        folder = Path(resolve_base(place))
+        fingerprint = _fingerprint(folder) if folder.is_dir() else place
+        return Entrant(place, label, _label(place), False, (), fingerprint, fingerprint)
+    folder = local_folder(place, {})
+    config = read_config(folder)
+    base = config.base_model_name_or_path or "unnamed base"
+    return Entrant(
+        place, label, _label(base), True, tuple(config.languages), _fingerprint(folder), config.base_sha256 or base
+    )
+
+
+def _label(place: str) -> str:
+    """A repository's name as it is, and of a path its last part, or the one before if that says only 'adapter'."""
+    path = Path(place)
+    if not path.is_dir() and not path.is_absolute():
+        return place
+    parts = path.resolve().parts
+    return parts[-2] if parts[-1] == "adapter" and len(parts) > 2 else parts[-1]
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of what a model is made of; its card and what was measured of it may change."""
+    digest = hashlib.sha256()
+    names = {CONFIG, "preprocessor_config.json", *LANGUAGE_FILES}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.name in names or file.suffix == ".safetensors":
+            digest.update(f"{file.relative_to(folder).as_posix()}:{file_hash(file)}".encode())
+    return digest.hexdigest()
