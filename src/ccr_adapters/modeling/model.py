@@ -280,9 +280,7 @@ class CCRModel(LanguageHost):
         """Image features of the base, untouched by any adapter, in `pooler_output`. (B, d)"""
         if not hasattr(self.base, "get_image_features"):
             sees = (
-                "It encodes videos: encode_video(...)."
-                if "video" in self.modalities
-                else "Pass precomputed vectors."
+                "It encodes videos: encode_video(...)." if "video" in self.modalities else "Pass precomputed vectors."
             )
             raise ImageError(f"This base has no image tower for pictures. {sees}")
         with self._others(None):
