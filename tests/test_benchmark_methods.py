@@ -94,6 +94,15 @@ def test_what_noise_costs(methods, tmp_path):
     assert (tmp_path / "a" / "noise.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_method_is_shown_where_it_has_all_languages(methods):
+    cells = [
+        cell(methods, name, 0, [1], language=code) for name, code in (("mla", "de"), ("mla", "cs"), ("dasd", "de"))
+    ]
+    assert [methods.in_all_languages(one, cells) for one in cells] == [True, True, False]
+    noisy = cell(methods, "dasd", 0, [1], noise=0.2)
+    assert methods.in_all_languages(noisy, [*cells, noisy])
+
+
 def test_the_plan_of_a_quick_run(methods):
     args = methods.parsed(["--quick", "--worlds", "tiny"])
     cells = methods.plan(args)
