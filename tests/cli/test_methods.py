@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ccr_adapters.cli.scoring import gallery_of
 from ccr_adapters.cli.train import evaluate_model, run_recipe
 from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.methods import METHODS
@@ -120,3 +121,20 @@ def test_a_head_maps_vectors_of_any_width(recipe, with_back):
     assert set(outcome.metrics) == {"test/de"}  # no other captions meet such pictures
     loaded = CCRModel.from_pretrained(outcome.adapter)
     assert evaluate_model(loaded, asked, "de").sum_r == outcome.metrics["test/de"].sum_r
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_head_may_read_how_long_the_vectors_of_pictures_are(recipe, recipes, corpora, tmp_path, pictures):
+    """Scored as it was trained: on vectors as they are, not on those of length 1."""
+    made = corpora(pictures=pictures)
+    rows = made.rows.add_column("back_translation", list(made.rows["caption"]))
+    make = (lambda name, **changes: recipes("clip", tmp_path / name, **changes)) if pictures else recipe
+    plan = plan_for(make, "nrccr", "run", head={**HEAD, "normalize_visual": False, "visual_width": 12})
+    outcome = run_recipe(plan, dataclasses.replace(made, rows=rows))
+    asked, model = made.test["test"], outcome.model
+    if pictures:
+        expected = model.encode_image(asked.pictures, "de")
+    else:
+        expected = model.map_visual(torch.from_numpy(asked.visual), "de")
+    torch.testing.assert_close(gallery_of(model, asked, "de"), expected.cpu())
+    assert outcome.metrics["test/de"].sum_r > 0

@@ -52,8 +52,21 @@ def gallery_of(
             frames, mask = stack_frames(rows, model.heads[own].config.frames)  # type: ignore[union-attr, arg-type]
             found.append(model.map_visual(frames, own, mask).cpu())
         return torch.cat(found)
+    if own is not None and not model.heads[own].config.normalize_visual:  # type: ignore[union-attr]
+        return _at_their_own_length(model, questions, own)
     visual = visual_vectors(model, questions) if visual is None else visual
     return visual if own is None else model.map_visual(visual, own).cpu()
+
+
+def _at_their_own_length(model: CCRModel, questions: RetrievalSet, language: str) -> torch.Tensor:
+    """The gallery in the space of a language whose head reads how long the base's vectors are. (M, d')"""
+    if questions.videos is not None:
+        return model.map_visual(torch.from_numpy(mean_frames(questions.videos)), language).cpu()
+    if questions.visual is not None:
+        return model.map_visual(torch.from_numpy(questions.visual.astype("float32")), language).cpu()
+    pictures = questions.pictures
+    chunks = [model.encode_image(pictures[start : start + 256], language) for start in range(0, len(pictures), 256)]  # type: ignore[index, arg-type]
+    return torch.cat(chunks).cpu()
 
 
 def evaluate_model(
