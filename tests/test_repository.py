@@ -149,6 +149,7 @@ def test_the_front_matter_is_yaml_with_every_key_of_an_adapter_card():
 def test_the_snippet_of_the_card_is_python():
     code = re.search(r"```python\n(.+?)```", CARD.template, flags=re.DOTALL)[1]
     values = {"repository": "me/dasd-de", "language": "de", "example_captions": '"ein roter Kreis"'}
+    values["in_language"] = ', language="de"'
     tree = ast.parse(Template(code).substitute(values))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert all(alias.name in ccr_adapters.__all__ for node in imported for alias in node.names)

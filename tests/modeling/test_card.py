@@ -6,6 +6,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.card import count_parameters, results_table
 
 EVIDENCE = {
@@ -45,6 +48,17 @@ def test_the_text_says_what_was_measured(build, tmp_path):
     assert f"{trained:,}" in text
     assert count_parameters(tmp_path / "adapter_model.safetensors") == trained
     assert "$" not in text
+
+
+def test_a_language_with_a_space_of_its_own_does_not_claim_the_bases(build, bases, tmp_path):
+    text, _ = card(build("clip", "de"), tmp_path / "shared")
+    assert "stay valid" in " ".join(text.split())
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", DASDConfig(r=4, generator_rank=4), head=HeadConfig(space=8, width=8, attention_heads=2))
+    text, _ = card(model, tmp_path / "own")
+    assert "a space of their own" in text
+    assert "stay valid" not in " ".join(text.split())
+    assert 'encode_image(["photo.jpg"], language="de")' in text
 
 
 def test_what_was_not_measured_is_not_claimed(build, tmp_path):

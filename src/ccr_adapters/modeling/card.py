@@ -70,6 +70,13 @@ def results_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+_IN_THE_BASES_SPACE = """\
+The adapter's vectors live in the space of [`{base}`](#architecture-and-size): image vectors that were indexed with
+the base stay valid, and the English path and the image path are the base's own, bit for bit."""
+_IN_ITS_OWN_SPACE = """\
+Captions of {codes} live in a space of their own, into which pictures are mapped too: encode them with the language, as
+below. Image vectors that were indexed with [`{base}`](#architecture-and-size) have to be mapped (`model.map_visual`). The
+English path and the image path of the base itself stay as they are, bit for bit."""
 _REPORTED = {
     **{
         f"{way}_r@{k}": f"{name} R@{k}"
@@ -99,6 +106,11 @@ def _model_index(title: str, evidence: dict[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return [{"name": title, "results": results}] if results else []
+
+
+def _space(config: CCRConfig, codes: list[str], base: str) -> str:
+    own = [code for code in codes if config.languages[code].head is not None]
+    return _IN_ITS_OWN_SPACE.format(base=base, codes=", ".join(own)) if own else _IN_THE_BASES_SPACE.format(base=base)
 
 
 def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> str:
@@ -144,11 +156,13 @@ def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dic
         "summary": evidence.get("summary")
         or f"Teaches `{base}` the language{'s' if len(codes) > 1 else ''} {', '.join(codes)}, from machine-translated captions.",
         "base_model": base,
+        "space": _space(config, codes, base),
         "base_revision": config.base_revision or "not pinned",
         "base_hash": (config.base_sha256 or UNKNOWN)[:16],
         "repository": evidence.get("repository", "path/to/this/folder"),
         "example_captions": EXAMPLES.get(code, '"..."'),
         "language": code,
+        "in_language": "" if config.languages[code].head is None else f', language="{code}"',
         "method": method,
         "vocabulary": "the base's"
         if vocabulary is None
