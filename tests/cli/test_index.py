@@ -68,6 +68,12 @@ def test_a_folder_is_indexed_with_the_packaged_model(photos, tmp_path):
     assert "8 pictures of photos were taken out" in run("--index", index, "--forget", "photos").stdout
 
 
+def test_that_nothing_was_there_is_told(tmp_path):
+    (tmp_path / "photos").mkdir()
+    found = run(tmp_path / "photos", "--index", tmp_path / "the.index", "--model", "tiny_clip")
+    assert "nothing to index: check the path" in found.stdout
+
+
 def test_options_reach_the_source(photos, tmp_path):
     folder, index = photos.fill(tmp_path / "photos"), tmp_path / "i"
     assert summary(folder, "--index", index, "--model", "tiny_clip", "--no-recursive", "--name", "mine")["total"] == 5

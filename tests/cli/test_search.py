@@ -172,6 +172,7 @@ def test_a_picture_that_vanished_is_grey_on_the_sheet(photos, tmp_path):
         (["a", "--language", "de"], "'de' has no adapter"),
         (["a", "b", "c", "--language", "en", "--language", "en"], "3 questions and 2 languages"),
         (["a", "--image", "none.jpg"], "no picture 'none.jpg'"),
+        (["a", "--image", __file__], f"'{__file__}' cannot be searched with: it is no picture of a known format."),
         (["a", "--filter", "year"], "KEY=VALUE"),
         (["a", "--sheet", "s.gif"], "ends in .png"),
         (["a", "-k", "99999"], "expected 1 to 16,384"),

@@ -62,6 +62,8 @@ def _told(summary: Summary, index: str) -> str:
         f"{summary.unchanged:,} unchanged, {summary.removed:,} removed.",
         f"{summary.encoded:,} were encoded in {summary.seconds:.1f} s ({rate:.0f} a second).",
     ]
+    if not summary.total:
+        lines.append("There was nothing to index: check the path.")
     if summary.others:
         lines.append(f"{summary.others:,} other files are neither pictures nor videos.")
     if summary.skipped:

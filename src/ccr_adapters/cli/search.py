@@ -105,15 +105,25 @@ def _languages(model: CCRModel, questions: list[Question]) -> list[str | None]:
     return [question.language for question in questions]
 
 
+def _opened(path: Path) -> Image.Image:
+    """A picture to search with, its name in what is said of it."""
+    from ccr_adapters.errors import ImageError
+    from ccr_adapters.search.decoding import decode
+    from ccr_adapters.search.sources import read_file
+
+    try:
+        return decode(read_file(path))
+    except ImageError as error:  # of the bytes alone, which have no name
+        raise ImageError(f"'{path}' cannot be searched with: it {error}.") from error
+
+
 def _vectors(model: CCRModel, questions: list[Question], languages: list[str | None], weight: float) -> Vectors:
     """Vectors of the questions, in the space of the index. (Q, d)"""
     import numpy as np
 
     from ccr_adapters.errors import LanguageError
     from ccr_adapters.search import combine
-    from ccr_adapters.search.decoding import decode
     from ccr_adapters.search.encoder import PictureEncoder
-    from ccr_adapters.search.sources import read_file
 
     for code in dict.fromkeys(languages):
         if model.space(code) is not None:
@@ -130,7 +140,7 @@ def _vectors(model: CCRModel, questions: list[Question], languages: list[str | N
     if shown:
         encoder = PictureEncoder(model)
         # each once, though one may go with all questions
-        unique = {path: encoder.encode([encoder.prepare(decode(read_file(path)))])[0] for path in dict.fromkeys(shown)}
+        unique = {path: encoder.encode([encoder.prepare(_opened(path))])[0] for path in dict.fromkeys(shown)}
         images = np.stack([unique[path] for path in shown])
     if not asked or not shown:
         return texts if asked else images
