@@ -123,7 +123,9 @@ PASSES = {
     "cl2cm": [("target", 1), ("source", 1), ("target", 2), ("source", 2)],
 }
 KEYS = ("input_ids", "attention_mask", "pooled_at")
-PAIRS = {"2900": 2900, "tiny": 8000}
+PAIRS = {"2900": 2900, "tiny": 4000}
+# The tiny world's words start nearly right, and rates that suit Multi30K undo that: chosen once, on German, for all rows.
+TINY_RATES = {"learning_rate": 0.25, "vocabulary_learning_rate": 0.05}
 QUICK = {"2900": (1450, 2.0), "all": (5800, 1.0), "tiny": (2000, 1.0)}
 TINY_LANGUAGES = ("de", "fr", "cs", "zh", "sw")
 NOTE = (
@@ -235,7 +237,7 @@ def recipe_of(cell: dict[str, Any], base: str, output: Path) -> Recipe:
     for stage in contender["stages"]:
         own = {"num_train_epochs": cell["epochs"] * stage["share"]}
         rate = stage.get("rate", 1.0)
-        own.update({key: arguments[key] * rate for key in ("learning_rate", "vocabulary_learning_rate")})
+        own.update({key: arguments[key] * rate * (share if tiny else 1.0) for key, share in TINY_RATES.items()})
         stages.append({"name": stage["name"], "terms": stage.get("terms", {}), "arguments": own})
     return recipe_from_dict(
         {
@@ -457,7 +459,8 @@ def table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
             row["varied"] = shown(mean_of(own, "varied"))
         if first["seconds_a_step"]:
             row["trained"] = f"{first['parameters'] / 1e6:.2f} M"
-            row["s a step"] = f"{median(cell['seconds_a_step'] for cell in own):.2f}"
+            # the quickest: what else the machine did only ever adds
+            row["s a step"] = f"{min(cell['seconds_a_step'] for cell in own):.2f}"
             row["GB"] = f"{median(cell['peak_bytes'] for cell in own) / 1e9:.1f}"
             row["MB on disk"] = f"{first['bytes'] / 1e6:.1f}"
             row["seeds"] = str(len(own))
