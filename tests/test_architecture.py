@@ -1,8 +1,9 @@
 """The floors of the house, enforced: who may import whom, no cycles, and what must not appear in the library.
 
-    floor 5   __main__.py
-    floor 4   cli/   demo/
-    floor 3   training/   evaluation/   hub/   search/   translation/
+    floor 6   __main__.py
+    floor 5   cli/
+    floor 4   serving/   demo/
+    floor 3   training/   evaluation/   hub/   export/   search/   translation/
     floor 2   processing/   modeling/   methods/
     floor 1   data/   objectives/   dasd/   full/   configuration.py
     floor 0   errors.py   extras.py   protocols.py
@@ -29,8 +30,9 @@ FLOORS = (
     ("errors", "extras", "protocols"),
     ("data", "objectives", "dasd", "full", "configuration"),
     ("processing", "modeling", "methods"),
-    ("training", "evaluation", "hub", "search", "translation"),
-    ("cli", "demo"),
+    ("training", "evaluation", "hub", "export", "search", "translation"),
+    ("serving", "demo"),
+    ("cli",),
     ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
