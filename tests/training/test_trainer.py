@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.methods import DASDTerms, Method
+from ccr_adapters.training import CCRTrainingArguments
 
 
 def logged(trainer, key):
@@ -199,3 +200,20 @@ def test_a_collapse_stops_the_run_with_a_hint(toy, tmp_path):
     healthy.train()
     logged = [entry for entry in healthy.state.log_history if "loss" in entry]
     assert {"health/mean_cosine", "health/alignment", "health/uniformity"} <= set(logged[0])
+
+
+def test_few_rows_at_a_time_are_the_same_training(toy, tmp_path):
+    runs = {}
+    for name, chunk in (("whole", None), ("chunks", 3)):
+        method = toy.method()
+        trainer = toy.trainer(tmp_path / name, method, mini_batch_size=chunk, learning_rate=1e-3)
+        trainer.train()
+        runs[name] = logged(trainer, "loss"), method.trainable_state()
+    assert runs["chunks"][0] == pytest.approx(runs["whole"][0], rel=1e-4)
+    whole, chunks = runs["whole"][1], runs["chunks"][1]
+    assert all(torch.allclose(chunks[name], value, atol=2e-4) for name, value in whole.items())
+
+
+def test_rows_at_a_time_are_counted_from_one(tmp_path):
+    with pytest.raises(ValueError, match="mini_batch_size.*expected 1 or more"):
+        CCRTrainingArguments(output_dir=str(tmp_path), use_cpu=True, mini_batch_size=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.modeling.chunks import encode_in_chunks, map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
 from ccr_adapters.modeling.fingerprint import weights_sha256
@@ -58,6 +60,8 @@ class CCRModel(LanguageHost):
         >>> model = CCRModel.from_pretrained("org/dasd-clip-de")  # doctest: +SKIP
         >>> model.similarity(model.encode_text(["Ein Hund"]), model.encode_image(["dog.jpg"]))  # doctest: +SKIP
     """
+
+    _rows_at_once: int | None = None
 
     # --------------------------------------------------------------------------------------------------- building
 
@@ -108,8 +112,25 @@ class CCRModel(LanguageHost):
     def _tower(self) -> TextTower:
         return TextTower(self.base, find_text_encoder(self.base), self.config.pooling)
 
+    @contextmanager
+    def in_chunks(self, rows: int | None) -> Iterator[None]:
+        """Encode `rows` rows at a time where gradients are wanted: memory for those, gradients of all (GradCache).
+
+        Costs a second forward pass, which the backward pass makes. See [`ccr_adapters.modeling.chunks`].
+        """
+        before, self._rows_at_once = self._rows_at_once, rows
+        try:
+            yield
+        finally:
+            self._rows_at_once = before
+
     def base_features(self, **inputs: Any) -> Tensor:
         """Features of the base, as if no adapter were there; not normalised. (B, d)"""
+        if splits(self._rows_at_once, len(inputs["input_ids"])):
+            return map_in_chunks(self._base_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
+        return self._base_rows(**inputs)
+
+    def _base_rows(self, **inputs: Any) -> Tensor:
         if not any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
             with self._others(None):
                 return self._tower().source(**inputs)
@@ -184,7 +205,20 @@ class CCRModel(LanguageHost):
         language: str | Sequence[str],
         source: bool,
     ) -> tuple[Tensor, Tensor, Condition]:
-        """Captions through the text tower with their adapters, to the base's space."""
+        """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
+        given = (input_ids, attention_mask, pooled_at, language, source)
+        if splits(self._rows_at_once, len(input_ids)):
+            return encode_in_chunks(self._adapted_rows, self._rows_at_once, *given)  # type: ignore[arg-type]
+        return self._adapted_rows(*given)
+
+    def _adapted_rows(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        pooled_at: Tensor | None,
+        language: str | Sequence[str],
+        source: bool,
+    ) -> tuple[Tensor, Tensor, Condition]:
         tower = self._tower()
         codes = [language] * len(input_ids) if isinstance(language, str) else list(language)
         names = sorted(set(codes))
@@ -283,9 +317,18 @@ class CCRModel(LanguageHost):
                 "It encodes videos: encode_video(...)." if "video" in self.modalities else "Pass precomputed vectors."
             )
             raise ImageError(f"This base has no image tower for pictures. {sees}")
+        if splits(self._rows_at_once, len(pixel_values)):
+            inputs = {"pixel_values": pixel_values, **kwargs}
+            return BaseModelOutputWithPooling(
+                pooler_output=map_in_chunks(self._image_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
+            )
         with self._others(None):
             output = self.base.get_image_features(pixel_values=pixel_values, **kwargs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
+
+    def _image_rows(self, **inputs: Any) -> Tensor:
+        with self._others(None):
+            return pooler_output(self.base.get_image_features(**inputs))
 
     def get_video_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Video features of a base that has them (X-CLIP), in `pooler_output`. (B, T, 3, H, W) -> (B, d)"""

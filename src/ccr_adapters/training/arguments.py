@@ -15,11 +15,14 @@ class CCRTrainingArguments(TrainingArguments):
         vocabulary_learning_rate: Peak rate of the target's token embedding; `None` takes `learning_rate`.
         auxiliary_learning_rate: Rate of discriminators (1e-4 in DASD, betas .9/.999, no weight decay).
         bucket_chunk: Batches that are sorted by length together.
+        mini_batch_size: Rows that are encoded at a time, with the gradients of the whole batch (GradCache): thousands of
+            negatives in the memory of `mini_batch_size` rows, for a second forward pass. `None` encodes all at once.
     """
 
     vocabulary_learning_rate: float | None = field(default=None, metadata={"help": "Peak rate of the token embedding."})
     auxiliary_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of discriminators."})
     bucket_chunk: int = field(default=16, metadata={"help": "Batches sorted by length together."})
+    mini_batch_size: int | None = field(default=None, metadata={"help": "Rows encoded at a time (GradCache)."})
     # DASD (Cai et al. 2025): Adam .9/.98, weight decay .2, 10% warm-up then cosine, batch 128, norm 1
     learning_rate: float = field(default=2e-4, metadata={"help": "Peak rate of the adapters."})
     adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of Adam."})
@@ -47,5 +50,7 @@ class CCRTrainingArguments(TrainingArguments):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and value >= 0):
                 raise ValueError(f"`{name}` is {value!r}; expected a number, 0 or more.")
+        if self.mini_batch_size is not None and self.mini_batch_size < 1:
+            raise ValueError(f"`mini_batch_size` is {self.mini_batch_size!r}; expected 1 or more rows, or nothing.")
         if self.bucket_chunk < 1:
             raise ValueError(f"`bucket_chunk` is {self.bucket_chunk!r}; expected 1 or more batches.")

@@ -158,7 +158,8 @@ class CCRTrainer(Trainer):
         num_items_in_batch: Any | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Sum of the method's terms; each is logged by its name."""
-        terms: dict[str, Tensor] = model(**inputs)
+        with self.accelerator.unwrap_model(model).model.in_chunks(self.args.mini_batch_size):
+            terms: dict[str, Tensor] = model(**inputs)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):
             values = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())

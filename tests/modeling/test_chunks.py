@@ -1,0 +1,176 @@
+"""Chunks: the gradients of one big batch, whatever the method, the adapter and the size of a chunk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.full import FullConfig
+from ccr_adapters.methods import CL2CM, DASD, NRCCR, DASDTerms, EnglishFineTune, Transfer, TransferTerms
+from ccr_adapters.modeling import CCRModel
+
+BANK = torch.randn(4, 32, generator=torch.Generator().manual_seed(9))
+ADAPTERS = {
+    "dasd": lambda: DASDConfig(r=4, condition_dim=16, generator_rank=4, init_weights=False),
+    "static": lambda: DASDConfig(r=4, mode="static", init_weights=False),
+    "lora": lambda: LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False),
+    "full": lambda: FullConfig(head=False),
+}
+METHODS = {
+    "dasd": lambda model: DASD(model, "de", DASDTerms(contrastive=1.0, alignment=1.0, consistency=0.1), BANK),
+    "transfer": lambda model: Transfer(model, "de", TransferTerms(cosine=1.0, relational=1.0, words=0.5), BANK),
+    "cl2cm": lambda model: CL2CM(model, "de", CL2CM.stages["joint"]),
+    "nrccr": lambda model: NRCCR(model, "de", NRCCR.stages["joint"]),
+}
+
+
+@pytest.fixture
+def rows(german, english):
+    """Function that makes a batch of six captions for a model."""
+
+    def make(model):
+        torch.manual_seed(3)
+        target = model.processor.pad(model.processor.token_ids(german[:6], "de"), "de")
+        source = model.processor.pad(model.processor.token_ids(english[:6]))
+        return {
+            **{f"target_{key}": getattr(target, key) for key in ("input_ids", "attention_mask", "pooled_at")},
+            **{f"source_{key}": getattr(source, key) for key in ("input_ids", "attention_mask", "pooled_at")},
+            **{f"back_{key}": getattr(source, key).flip(0) for key in ("input_ids", "attention_mask", "pooled_at")},
+            "source_vectors": torch.randn(6, model.embedding_dim),
+            "visual_vectors": torch.randn(6, model.embedding_dim),
+            "image_index": torch.tensor([0, 0, 1, 2, 3, 3]),
+        }
+
+    return make
+
+
+def only(batch, *prefixes):
+    """The part of a batch whose names start so."""
+    return {key: value for key, value in batch.items() if key.startswith(prefixes)}
+
+
+def gradients(method, batch, chunk):
+    """Loss, and the gradient of every trained parameter."""
+    method.zero_grad()
+    torch.manual_seed(7)  # CL2CM draws which words it masks
+    with method.model.in_chunks(chunk):
+        loss = torch.stack([term.float() for term in method(**batch).values()]).sum()
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in method.named_parameters() if p.requires_grad and p.grad is not None}
+    return loss.detach(), found
+
+
+def same(method, batch, chunk):
+    whole, expected = gradients(method, batch, None)
+    cut, found = gradients(method, batch, chunk)
+    assert torch.allclose(cut, whole, rtol=1e-5, atol=1e-6)
+    assert found.keys() == expected.keys() and len(expected) > 4
+    largest = max(value.abs().max() for value in expected.values())
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 1e-5 * max(1.0, float(largest)), name
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert", "xlmr"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_gradients_are_those_of_one_batch(family, adapter, chunk, bases, rows, german_tokenizer):
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases[family])
+    model.add_language("de", ADAPTERS[adapter](), tokenizer=german_tokenizer)
+    model.trainable("de")
+    same(METHODS["dasd"](model), only(rows(model), "target_", "source_vectors", "visual_", "image_"), chunk)
+
+
+@pytest.mark.parametrize("name", ["transfer", "cl2cm", "nrccr"])
+def test_methods_that_read_more_than_one_pass(name, bases, rows, german_tokenizer):
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases["bert"])
+    head = HeadConfig(space=20, width=16, attention_heads=2, dropout=0.0) if name == "nrccr" else None
+    adapter = ADAPTERS["dasd" if name == "transfer" else "full"]()
+    model.add_language("de", adapter, tokenizer=german_tokenizer, head=head)
+    model.trainable("de")
+    method = METHODS[name](model)
+    back = ["back_"] if name == "nrccr" else []
+    same(method.eval(), only(rows(model), "target_", "source_", "visual_", "image_", *back), 4)
+
+
+def test_a_batch_of_two_languages(bases, german, german_tokenizer):
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases["clip"])
+    for code in ("de", "cs"):
+        model.add_language(code, ADAPTERS["dasd"](), tokenizer=german_tokenizer)
+        model.trainable(code)
+    batch = model.processor.pad(model.processor.token_ids(german[:6], "de"), "de")
+    codes = ["de", "cs", "cs", "de", "de", "cs"]
+    given = (batch.input_ids, batch.attention_mask, batch.pooled_at, codes)
+    whole, _, condition = model.target_features(*given)
+    with model.in_chunks(4):
+        cut, _, other = model.target_features(*given)
+    assert torch.allclose(cut, whole, atol=1e-6)
+    for code in ("de", "cs"):
+        assert torch.allclose(other.features[code].related, condition.features[code].related, atol=1e-6)
+        assert torch.allclose(other.features[code].agnostic, condition.features[code].agnostic, atol=1e-6)
+
+
+def test_the_english_stage_with_pictures(bases, english):
+    model = CCRModel.from_base(bases["clip"])
+    method = EnglishFineTune(model)
+    source = model.processor.pad(model.processor.token_ids(english[:6]))
+    size = model.base.config.vision_config.image_size
+    batch = {
+        "source_input_ids": source.input_ids,
+        "source_attention_mask": source.attention_mask,
+        "pixel_values": torch.randn(6, 3, size, size),
+        "image_index": torch.arange(6),
+    }
+    same(method, batch, 4)
+
+
+def test_dropout_is_drawn_once(bases, rows, german_tokenizer):
+    """The backward pass encodes again with the same random numbers, or its gradient would belong to another loss."""
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases["bert"])
+    model.add_language("de", DASDConfig(r=4, mode="static", init_weights=False), tokenizer=german_tokenizer)
+    model.trainable("de")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    weight = next(p for n, p in model.named_parameters() if p.requires_grad and p.ndim == 2)
+    batch = rows(model)
+    given = tuple(batch[f"target_{key}"] for key in ("input_ids", "attention_mask", "pooled_at"))
+
+    def loss(shift):
+        torch.manual_seed(11)
+        with torch.no_grad():
+            weight.view(-1)[0] += shift
+        model.train()
+        with model.in_chunks(2):
+            found = model.target_features(*given, "de")[0].double().square().sum()
+        with torch.no_grad():
+            weight.view(-1)[0] -= shift
+        return found
+
+    torch.manual_seed(11)
+    model.train()
+    with model.in_chunks(2):
+        model.target_features(*given, "de")[0].double().square().sum().backward()
+    slope = (loss(1e-2) - loss(-1e-2)) / 2e-2
+    assert torch.isclose(weight.grad.view(-1)[0].double(), slope, rtol=0.02, atol=1e-3)
+
+
+def test_without_a_graph_nothing_is_cut(bases, rows, german_tokenizer):
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", ADAPTERS["dasd"](), tokenizer=german_tokenizer)
+    batch = rows(model)
+    seen = []
+    model._tower().encoder.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    with torch.no_grad(), model.in_chunks(2):
+        model.target_features(*(batch[f"target_{k}"] for k in ("input_ids", "attention_mask", "pooled_at")), "de")
+    assert set(seen) == {6}
+    seen.clear()
+    with model.in_chunks(4):
+        model.target_features(*(batch[f"target_{k}"] for k in ("input_ids", "attention_mask", "pooled_at")), "de")
+    assert set(seen) == {4, 2}
