@@ -115,6 +115,13 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0}],
         "vocabulary": {"sampling": 0.5},
     },
+    "above": {
+        "title": "the recommended one, no adapter on the first block (adapt_from: 1)",
+        "method": "transfer",
+        "adapter": {"peft_type": "DASD", "adapt_from": 1},
+        "stages": [{"name": "joint", "share": 1.0}],
+        "vocabulary": {"sampling": 0.5},
+    },
 }
 EPOCHS = {"all": 2.0, "2900": 5.0, "tiny": 3.0}
 # Encoder passes of one step, with the rows of each as multiples of the batch.

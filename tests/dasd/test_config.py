@@ -29,6 +29,8 @@ def test_the_defaults_are_the_published_sizes():
         ({"condition_dim": 0}, "`condition_dim` is 0"),
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"prefix_blocks": 0}, "`prefix_blocks` is 0"),
+        ({"adapt_from": -1}, "`adapt_from` is -1"),
+        ({"adapt_from": True}, "`adapt_from` is True"),
         ({"generator_rank": 0}, "`generator_rank` is 0"),
         ({"sa_all_positions": 1}, "`sa_all_positions` is 1"),
     ],

@@ -40,12 +40,15 @@ def calls_of(model: nn.Module, run) -> Counter[str]:
         ({"layers_to_transform": [1, 2]}, 3),  # the second block's output serves both paths
         ({"layers_to_transform": [1, 2], "prefix_blocks": 3}, 4),
         ({"layers_to_transform": [2]}, 3),  # what comes in is the prefix
+        ({"adapt_from": 1}, 3),
+        ({"adapt_from": 2}, 3),
+        ({"adapt_from": 1, "prefix_blocks": 3}, 4),
     ],
 )
 def test_the_condition_costs_only_the_blocks_that_are_not_shared(config, blocks, text_encoder, random_batch, stir):
     model = stir(get_peft_model(text_encoder(), DASDConfig(r=4, **config)))
     counts = calls_of(model, lambda: model(**random_batch(B=5, L=8)))
-    adapted = len(config.get("layers_to_transform", [0, 1, 2]))
+    adapted = len(config.get("layers_to_transform", [0, 1, 2][config.get("adapt_from", 0) :]))
     unwrapped = 3 - adapted
     assert counts["block"] == blocks - unwrapped
     assert counts["bottleneck"] == adapted

@@ -77,6 +77,7 @@ BAD = {
     "half a block": ({"target_modules": ["q_proj"]}, r"q_proj.* no block"),
     "another part": ({"target_modules": ["final_layer_norm"]}, "final_layer_norm, which is no block"),
     "everything left out": ({"exclude_modules": r".*layers\.\d"}, "matches no block"),
+    "above all": ({"adapt_from": 3}, "`adapt_from` is 3; the encoder has blocks 0 to 2"),
     "long prefix": ({"prefix_blocks": 4}, "`prefix_blocks` is 4, but the encoder has 3 blocks"),
     "high block": (
         {"layers_to_transform": [2], "prefix_blocks": 1},

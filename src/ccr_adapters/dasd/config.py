@@ -44,7 +44,9 @@ class DASDConfig(PeftConfig):
         target_modules: The blocks to adapt: names or a regular expression. `None` finds all blocks of the text
             encoder.
         exclude_modules: Names or a regular expression of modules to leave alone.
-        layers_to_transform: Indices of the blocks to adapt. `None` adapts all.
+        layers_to_transform: Indices of the blocks to adapt. `None` adapts all from `adapt_from` on.
+        adapt_from: First block to adapt. From `prefix_blocks - 1` on the main pass goes through the frozen prefix anyway, and
+            the condition costs no block of its own.
         init_weights: Start as the identity (up-projections at zero). `False` is for tests.
         modules_to_save: Other modules to train and save with the adapter, as everywhere in peft.
 
@@ -67,6 +69,9 @@ class DASDConfig(PeftConfig):
     target_modules: list[str] | str | None = field(default=None, metadata={"help": "Blocks; None: all."})
     exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Modules to leave alone."})
     layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Block indices."})
+    adapt_from: int = field(
+        default=0, metadata={"help": "First block to adapt; from prefix_blocks - 1 on no block runs twice."}
+    )
     init_weights: bool = field(default=True, metadata={"help": "Start as the identity."})
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "Extra modules to train and save."})
 
@@ -85,6 +90,8 @@ class DASDConfig(PeftConfig):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` is {value!r}; expected a positive integer.")
+        if isinstance(self.adapt_from, bool) or not isinstance(self.adapt_from, int) or self.adapt_from < 0:
+            raise ValueError(f"`adapt_from` is {self.adapt_from!r}; expected the index of a block, 0 or more.")
         token = self.pooling_token_id
         if token is not None and (isinstance(token, bool) or not isinstance(token, int) or token < 0):
             raise ValueError(f"`pooling_token_id` is {token!r}; expected the id of a token.")

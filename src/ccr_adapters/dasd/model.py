@@ -73,6 +73,12 @@ class DASDModel(BaseTuner):
                 names = [names[index] for index in sorted(indices)]
                 # the names say it all now, and peft refuses both at once
                 peft_config.layers_to_transform = None
+            elif peft_config.adapt_from >= len(names):
+                raise ValueError(
+                    f"`adapt_from` is {peft_config.adapt_from}; the encoder has blocks 0 to {len(names) - 1}."
+                )
+            else:
+                names = names[peft_config.adapt_from :]
             peft_config.target_modules = set(names)
         prepared: PeftConfig = peft_config
         return prepared
