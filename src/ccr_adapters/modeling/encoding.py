@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import BatchFeature
 
 from ccr_adapters.errors import CaptionError, ConfigError, LanguageError
 from ccr_adapters.modeling.interfaces import Encodes
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.captions import check_captions, pad_ids
 from ccr_adapters.processing.pictures import as_list, check_pictures
 
@@ -257,7 +259,7 @@ def encode_image(
         model: The model.
         pictures: Paths, PIL images, arrays or tensors, one or many.
         language: For whose captions; it makes a difference only for a language with a space of its own.
-        batch_size: Pictures a forward pass; only so many are in memory at once.
+        batch_size: Pictures a forward pass; a few batches are in memory at once, decoded ahead by threads.
         show_progress: A progress bar; by default from 2,048 pictures on.
 
     Returns:
@@ -272,17 +274,33 @@ def encode_image(
     features: list[Tensor] = []
     bar = tqdm(total=len(items), desc="Pictures", unit="pictures", disable=not is_long(show_progress, len(items)))
     code = model.resolve_language(language)
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    with bar:
+        for batch, inputs in zip(batches, ahead(processor.picture_inputs, batches), strict=True):
+            features.append(encode_pixels(model, inputs, code))
+            bar.update(len(batch))
+    return torch.cat(features) if features else torch.empty((0, model.dim_of(code)))
+
+
+def encode_pixels(model: Encodes, inputs: BatchFeature, language: str | None = "active") -> Tensor:
+    """Encode one batch of pictures that are tensors already, as workers make them ahead of the encoder.
+
+    Args:
+        model: The model.
+        inputs: What `CCRProcessor.picture_inputs` gives.
+        language: As in `encode_image`.
+
+    Returns:
+        L2-normalised vectors, on the model's device. (B, d)
+    """
+    code = model.resolve_language(language)
     own = model.space(code)
     as_they_are = own is not None and not model.heads[own].config.normalize_visual  # type: ignore[union-attr]
-    with torch.inference_mode(), bar:
-        for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
-            inputs = processor.picture_inputs(batch).to(model.device, model.dtype)
-            vectors = pooler_output(model.get_image_features(**inputs)).float()
-            features.append(vectors if as_they_are else F.normalize(vectors, dim=-1))
-            bar.update(len(batch))
-    found = torch.cat(features) if features else torch.empty((0, model.embedding_dim))
-    return found if own is None else map_visual(model, found, code)
+    with torch.inference_mode():
+        vectors = pooler_output(model.get_image_features(**inputs.to(model.device, model.dtype))).float()  # (B, d)
+        if not as_they_are:
+            vectors = F.normalize(vectors, dim=-1)
+        return vectors if own is None else map_visual(model, vectors, code)
 
 
 def is_long(show_progress: bool | None, count: int) -> bool:

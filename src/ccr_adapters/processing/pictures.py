@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ccr_adapters.errors import ImageError
+from ccr_adapters.processing.ahead import ahead
 
 # what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
 UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
@@ -35,27 +36,32 @@ def check_pictures(pictures: Sequence[Any]) -> None:
     Raises:
         ImageError: Naming the first picture that is missing, unreadable, or of an unknown kind.
     """
-    for row, picture in enumerate(pictures):
-        if isinstance(picture, (str, Path)):
-            try:
-                with Image.open(picture) as image:
-                    image.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))
-                    image.load()
-            except FileNotFoundError as error:
-                raise ImageError(f"Picture {row} is missing: '{picture}'. Check the path.") from error
-            except UNREADABLE as error:
-                raise ImageError(
-                    f"Picture {row} cannot be read: '{picture}' ({error}). Replace the file or leave it out; nothing was encoded."
-                ) from error
-        elif isinstance(picture, (np.ndarray, Tensor)):
-            if picture.ndim != 3:
-                raise ImageError(
-                    f"Picture {row} has shape {tuple(picture.shape)}; expected three axes (C, H, W) or (H, W, C)."
-                )
-        elif not isinstance(picture, Image.Image):
+    for _ in ahead(_check_picture, enumerate(pictures)):
+        pass
+
+
+def _check_picture(numbered: tuple[int, Any]) -> None:
+    row, picture = numbered
+    if isinstance(picture, (str, Path)):
+        try:
+            with Image.open(picture) as image:
+                image.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))
+                image.load()
+        except FileNotFoundError as error:
+            raise ImageError(f"Picture {row} is missing: '{picture}'. Check the path.") from error
+        except UNREADABLE as error:
             raise ImageError(
-                f"Picture {row} is a {type(picture).__name__}; expected a path, a PIL image, an array or a tensor."
+                f"Picture {row} cannot be read: '{picture}' ({error}). Replace the file or leave it out; nothing was encoded."
+            ) from error
+    elif isinstance(picture, (np.ndarray, Tensor)):
+        if picture.ndim != 3:
+            raise ImageError(
+                f"Picture {row} has shape {tuple(picture.shape)}; expected three axes (C, H, W) or (H, W, C)."
             )
+    elif not isinstance(picture, Image.Image):
+        raise ImageError(
+            f"Picture {row} is a {type(picture).__name__}; expected a path, a PIL image, an array or a tensor."
+        )
 
 
 def load_picture(picture: Any) -> Any:
