@@ -67,7 +67,8 @@ def same(method, batch, chunk):
     whole, expected = gradients(method, batch, None)
     cut, found = gradients(method, batch, chunk)
     assert torch.allclose(cut, whole, rtol=1e-5, atol=1e-6)
-    assert found.keys() == expected.keys() and len(expected) > 4
+    assert found.keys() == expected.keys()
+    assert len(expected) > 4
     largest = max(value.abs().max() for value in expected.values())
     for name, value in expected.items():
         assert (found[name] - value).abs().max() <= 1e-5 * max(1.0, float(largest)), name
