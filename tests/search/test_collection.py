@@ -143,16 +143,20 @@ def test_a_folder_is_indexed_and_only_what_is_new_is_encoded(photos, model, fold
     assert_same(content(address), content(fresh))
 
 
-def test_vectors_come_back_by_name_whether_saved_or_not(place, random_vectors):
+def test_vectors_and_metadata_come_back_by_name_whether_saved_or_not(place, random_vectors):
     vectors = random_vectors(30)
     names = [f"{number}" for number in range(30)]
+    notes = [{"number": number, "text": f"it's \"{number}\""} for number in range(30)]
     with place.create() as index:
-        index.add(names[:20], vectors[:20])
+        index.add(names[:20], vectors[:20], notes[:20])
         index.save()
-        index.add([*names[20:], "3"], vectors[[*range(20, 30), 25]])
+        index.add([*names[20:], "3"], vectors[[*range(20, 30), 25]], [*notes[20:], {"number": -3}])
         index.delete(["4"])
         found = index.vectors(["0", "3", "4", "25", "unknown"])
+        stored = index.metadata(["0", "3", "4", "25", "unknown"])
+        assert index.metadata([]) == {}
     assert sorted(found) == ["0", "25", "3"]
+    assert stored == {"0": notes[0], "3": {"number": -3}, "25": notes[25]}
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     for name, row in {"0": 0, "3": 25, "25": 25}.items():
         assert found[name] == pytest.approx(unit[row], abs=1e-6)

@@ -214,6 +214,14 @@ class FaissIndex:
             found.update(zip(places, rows, strict=True))
         return found
 
+    def metadata(self, ids: Sequence[str]) -> dict[str, Metadata]:
+        """What is stored with names; see `VectorIndex.metadata`."""
+        found: dict[str, Metadata] = {}
+        for segment in self._all():
+            places = [at for at in segment.rows.find(ids).values() if not segment.deleted[at]]
+            found.update((name, dict(stored)) for name, stored in segment.rows.get(places).values())
+        return found
+
     def save(self) -> None:
         """Write what is new, then let the header name it: a crash leaves the old index or the new one."""
         self._check_writable()

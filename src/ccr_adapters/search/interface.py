@@ -211,6 +211,17 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def metadata(self, ids: Sequence[str]) -> dict[str, Metadata]:
+        """What is stored with names.
+
+        Args:
+            ids: Names; unknown ones are left out.
+
+        Returns:
+            Metadata by name.
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def save(self) -> None:

@@ -242,13 +242,18 @@ class MilvusIndex:
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Vectors]:
         """Stored vectors by name; see `VectorIndex.vectors`."""
+        return {row["id"]: np.asarray(row["vector"], dtype=np.float32) for row in self._named(ids, "vector")}
+
+    def metadata(self, ids: Sequence[str]) -> dict[str, Metadata]:
+        """What is stored with names; see `VectorIndex.metadata`."""
+        return {row["id"]: json.loads(row["metadata"]) for row in self._named(ids, "metadata")}
+
+    def _named(self, ids: Sequence[str], field: str) -> Iterator[dict[str, Any]]:
+        """Rows by name, with one field of each."""
         keys = sorted({_key(name) for name in ids})
-        found: dict[str, Vectors] = {}
         for start in range(0, len(keys), _PAGE):
             with self._connection.asked("read") as client:
-                rows = client.get(self._collection, ids=keys[start : start + _PAGE], output_fields=["id", "vector"])
-            found.update((row["id"], np.asarray(row["vector"], dtype=np.float32)) for row in rows)
-        return found
+                yield from client.get(self._collection, ids=keys[start : start + _PAGE], output_fields=["id", field])
 
     def save(self) -> None:
         """Have Milvus write to its storage; its log keeps additions safe before that too."""
