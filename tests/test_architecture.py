@@ -3,7 +3,7 @@
     floor 6   __main__.py
     floor 5   cli/
     floor 4   serving/   demo/
-    floor 3   training/   evaluation/   hub/   export/   search/   translation/
+    floor 3   training/   evaluation/   hub/   export/   search/   translation/   corpora/
     floor 2   processing/   modeling/   methods/
     floor 1   data/   objectives/   dasd/   full/   configuration.py
     floor 0   errors.py   extras.py   protocols.py
@@ -30,7 +30,7 @@ FLOORS = (
     ("errors", "extras", "protocols"),
     ("data", "objectives", "dasd", "full", "configuration"),
     ("processing", "modeling", "methods"),
-    ("training", "evaluation", "hub", "export", "search", "translation"),
+    ("training", "evaluation", "hub", "export", "search", "translation", "corpora"),
     ("serving", "demo"),
     ("cli",),
     ("__main__",),

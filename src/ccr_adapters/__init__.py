@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ccr_adapters.dasd import DASDConfig, DASDModel
     from ccr_adapters.data import build_tiny_world
     from ccr_adapters.evaluation import evaluate_retrieval
+    from ccr_adapters.export import to_sentence_transformer
     from ccr_adapters.full import FullConfig
     from ccr_adapters.modeling import CCRConfig, CCRModel
     from ccr_adapters.processing import CCRProcessor
@@ -24,6 +25,7 @@ _EXPORTS: dict[str, str] = {
     "CCRConfig": "ccr_adapters.modeling",
     "CCRModel": "ccr_adapters.modeling",
     "evaluate_retrieval": "ccr_adapters.evaluation",
+    "to_sentence_transformer": "ccr_adapters.export",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "CCRConfig",
     "CCRModel",
     "evaluate_retrieval",
+    "to_sentence_transformer",
 ]
 
 

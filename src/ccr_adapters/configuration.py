@@ -212,6 +212,20 @@ class CCRConfig(PreTrainedConfig):
             for code, value in (self.languages or {}).items()
         }
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build from JSON.
+
+        `AutoModel.from_pretrained(repository, languages=["de"])` passes its arguments through here. transformers would
+        write `languages` over the field of that name; it says which ones to load, and is for the model.
+        """
+        asked = {key: kwargs.pop(key) for key in ("languages",) if key in kwargs}
+        found = super().from_dict(config_dict, **kwargs)
+        if isinstance(found, tuple):
+            config, unused = found
+            return config, {**unused, **asked}
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         values = super().to_dict()

@@ -43,6 +43,10 @@ class EvaluationError(CCRError, ValueError):
     """Embeddings or ground truth do not fit together."""
 
 
+class ExportError(CCRError, RuntimeError):
+    """A model cannot be exported, an export is broken, or it gives other vectors than the model."""
+
+
 class TrainingError(CCRError, RuntimeError):
     """Training cannot go on; the message says at which step, and what is kept."""
 
@@ -61,3 +65,15 @@ class SearchIndexError(CCRError, ValueError):
 
 class LockedError(SearchIndexError):
     """Somebody else is writing to the index; the message names the process."""
+
+
+class BusyError(CCRError, RuntimeError):
+    """The server has as much to do as it may take on, or is shutting down; later, or elsewhere, it works."""
+
+
+class LimitError(CCRError, ValueError):
+    """A request is larger than the server takes; the message says which limit."""
+
+
+class MissingItemError(CCRError, LookupError):
+    """A collection has no picture of that name, or cannot show it."""

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from PIL import Image
+from transformers import Siglip2Config, Siglip2Model
+from transformers.models.siglip2 import Siglip2ImageProcessorPil
 
 from ccr_adapters.cli.recipe import Recipe, recipe_from_dict
 from ccr_adapters.data.corpus import Corpus
@@ -69,6 +72,19 @@ def corpora() -> Callable[..., Corpus]:
 def recipes(bases) -> Callable[..., Recipe]:
     """Function that makes a recipe for a base and a folder."""
     return lambda base, output, **changes: make_recipe(bases[base], output, **changes)
+
+
+@pytest.fixture(scope="session")
+def naflex(tiny_siglip, base_tokenizer, tmp_path_factory) -> Path:
+    """Folder with a tiny SigLIP 2 at native resolution: its pictures come with masks and shapes. Not to be written to."""
+    folder = tmp_path_factory.mktemp("naflex")
+    like = tiny_siglip().config
+    vision = {**like.vision_config.to_dict(), "num_patches": 4}
+    torch.manual_seed(7)
+    Siglip2Model(Siglip2Config(text_config=like.text_config.to_dict(), vision_config=vision)).save_pretrained(folder)
+    base_tokenizer.save_pretrained(folder)
+    Siglip2ImageProcessorPil(patch_size=8, max_num_patches=4).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel
+from transformers import AutoModel, Siglip2Model
+from transformers.models.siglip2 import Siglip2ImageProcessorPil
 
-from ccr_adapters.cli.train import run_recipe
+from ccr_adapters.cli.train import evaluate_model, run_recipe
 from ccr_adapters.errors import AdapterError
 from ccr_adapters.modeling import CCRModel
 
@@ -123,3 +125,27 @@ def test_a_text_encoder_alone_with_visual_vectors(recipe, corpus):
     outcome = run_recipe(recipe(stages=STAGES), corpus, evaluate=False)
     loaded = CCRModel.from_pretrained(outcome.adapter)
     assert torch.equal(loaded.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))
+
+
+def test_a_base_at_native_resolution_learns_from_pictures_of_any_shape(naflex, corpora, recipe):
+    """SigLIP 2 NaFlex: without masks and shapes its image tower cannot tell a picture's patches from padding."""
+    made = corpora(pictures=True)
+    pictures = [picture.resize((8 + 8 * (row % 3), 16)) for row, picture in enumerate(made.pictures)]
+    asked = dataclasses.replace(made.validation, pictures=pictures)
+    corpus = dataclasses.replace(made, pictures=pictures, validation=asked, test={"test": asked})
+    outcome = run_recipe(dataclasses.replace(recipe(stages=STAGES), base=str(naflex)), corpus)
+    tuned, first = (Siglip2Model.from_pretrained(place).eval() for place in (outcome.adapter.parent / "base", naflex))
+    assert not torch.equal(
+        first.vision_model.embeddings.patch_embedding.weight, tuned.vision_model.embeddings.patch_embedding.weight
+    )
+    inputs = Siglip2ImageProcessorPil.from_pretrained(naflex)(images=pictures, return_tensors="pt")
+    assert len(inputs["pixel_attention_mask"].sum(-1).unique()) > 1
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(tuned.get_image_features(**inputs).pooler_output, dim=-1)
+    loaded = CCRModel.from_pretrained(outcome.adapter)
+    torch.testing.assert_close(loaded.encode_image(pictures), expected, rtol=0, atol=1e-5)
+    ids = torch.tensor([[1, 5, 6, 3]])
+    found = loaded(input_ids=ids, language=None, **inputs).image_embeds
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    again = evaluate_model(loaded, asked, "de")
+    assert again.sum_r == outcome.metrics["test/de"].sum_r

@@ -11,6 +11,8 @@ import torch
 from datasets import Dataset, DatasetDict
 from datasets import Image as ImageFeature
 from PIL import Image
+from transformers import Siglip2Model
+from transformers.models.siglip2 import Siglip2ImageProcessorPil
 from typer.testing import CliRunner
 
 from ccr_adapters.cli.main import app
@@ -243,6 +245,21 @@ def test_official_files_say_where_they_differ_and_row_numbers_are_no_ids(adapter
     first = results(tmp_path / "out")["multi30k-task1-2016-first1__first__deu-Latn"]
     assert "ONLY THE FIRST 1 IMAGES" in first.own["protocol"]
     assert first.scores()["images"] == 1
+
+
+def test_a_base_at_native_resolution(naflex, photos, tmp_path):
+    """SigLIP 2 NaFlex reads masks and shapes beside the pictures."""
+    for width, colour in enumerate(COLOURS, 1):
+        Image.new("RGB", (8 * width, 16), colour).save(photos / f"{colour}.png")
+    data = ["--data", photos, "--column", "image=file", "--column", "caption=text_fr", "--languages", "fr"]
+    ran(naflex, *data, "--bootstrap", 0, "--output", tmp_path / "out")
+    (record,) = results(tmp_path / "out").values()
+    base, pictures = Siglip2Model.from_pretrained(naflex).eval(), [Image.open(photos / f"{c}.png") for c in COLOURS]
+    inputs = Siglip2ImageProcessorPil.from_pretrained(naflex)(images=pictures, return_tensors="pt")
+    text = CCRModel.from_base(naflex).encode_text([f"quelque chose {colour}" for colour in COLOURS], None)
+    with torch.no_grad():
+        visual = base.get_image_features(**inputs).pooler_output
+    assert torch.equal(record.ranks().t2i, evaluate_retrieval(text, visual, np.arange(4), bootstrap=0).ranks.t2i)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

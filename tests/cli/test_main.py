@@ -32,11 +32,16 @@ COMMANDS = [
     "pull",
     "list",
     "info",
+    "trim-vocab",
     "convert",
+    "export",
     "evaluate",
     "report",
+    "encode",
     "index",
     "search",
+    "demo",
+    "serve",
 ]
 ENGLISH = ["a dog runs", "two men sit", "a red ball", "an old tree", "the blue sea", "a small house"]
 GERMAN = [

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import huggingface_hub.utils._http as client_http
@@ -18,14 +18,24 @@ import transformers.utils.hub as transformers_hub
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import close_session
 from torch import nn
+from transformers import CLIPModel
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
 
-_SPEC = importlib.util.spec_from_file_location("hub_test_server", Path(__file__).with_name("server.py"))
-server = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = server  # its dataclasses look themselves up there
-_SPEC.loader.exec_module(server)
+
+def _neighbour(file: str, name: str) -> ModuleType:
+    """A file beside this one as a module, which the tests then import by that name; tests/ is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+server = _neighbour("server.py", "hub_test_server")
+dasd_authors = _neighbour("original_dasd.py", "original_dasd")
+nrccr_authors = _neighbour("original_nrccr.py", "original_nrccr")
 
 OWNER, STRANGER = "hf_ownerownerowner", "hf_strangerstranger"
 
@@ -136,3 +146,43 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def clip_of() -> Callable[[int], CLIPModel]:
+    """Function that builds a CLIP with heads of width 64, as OpenAI's are."""
+    return dasd_authors.clip_like_openais
+
+
+@pytest.fixture(scope="session")
+def public(clip_of, base_tokenizer, tmp_path_factory) -> Path:
+    """The CLIP that everybody can download."""
+    return dasd_authors.save_clip(clip_of(5), base_tokenizer, tmp_path_factory.mktemp("public"))
+
+
+@pytest.fixture(scope="session")
+def tokens(german_tokenizer, tmp_path_factory) -> Path:
+    """The tokenizer that the checkpoint's table goes with; its padding has the id 3."""
+    folder = tmp_path_factory.mktemp("tokens")
+    german_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dasd(clip_of, german_tokenizer, tmp_path_factory):
+    """Function that writes a checkpoint, on the public CLIP or on one that was fine-tuned first: file, CLIP, tensors."""
+
+    def make(seed: int = 5):
+        clip = clip_of(seed)
+        state = dasd_authors.dasd_state(clip, len(german_tokenizer))
+        path = tmp_path_factory.mktemp("dasd") / "pytorch_model.bin.500"
+        torch.save(state, path)
+        return path, clip, state
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mbert(tmp_path_factory) -> Path:
+    """A BERT with a cased vocabulary that holds lower-case words, as mBERT's does in part."""
+    return nrccr_authors.save_mbert(tmp_path_factory.mktemp("mbert"))

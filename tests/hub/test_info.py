@@ -56,6 +56,19 @@ def test_base_and_methods_are_told(folder, bases):
     assert json.loads(json.dumps(info.to_dict()))["parts"] == info.by_part()
 
 
+def test_what_dominates_comes_first(folder):
+    info = adapter_info(folder)
+    shares, parts = info.shares(), info.by_part()
+    assert sum(shares.values()) == pytest.approx(100, abs=0.5)
+    assert list(shares) == sorted(parts, key=parts.get, reverse=True)
+    assert shares["adapter"] == round(100 * parts["adapter"] / info.size, 1)
+    rows = [line for line in info.to_text().splitlines() if line.endswith("%")]
+    assert rows[0].startswith(next(iter(shares)))
+    assert rows[0].endswith(f"{next(iter(shares.values())):.1f}%")
+    assert rows[-1].startswith("together")
+    assert json.loads(json.dumps(info.to_dict()))["shares"] == shares
+
+
 def test_the_hub_tells_the_same_without_a_download(folder, hub, cache):
     push_adapter(folder, "org/clip", token=OWNER, private=True)
     hub.seen.clear()

@@ -13,11 +13,12 @@ import huggingface_hub.file_download as client
 import pytest
 import torch
 from huggingface_hub import constants
-from transformers import AutoModel
+from transformers import AutoModel, AutoProcessor
 
 from ccr_adapters.errors import AdapterError, CCRError, HubError, LanguageError
 from ccr_adapters.hub import pull_adapter, push_adapter
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing import CCRProcessor
 
 OWNER, STRANGER = "hf_ownerownerowner", "hf_strangerstranger"
 WEIGHTS, CONFIG, VOCABULARY = "adapter_model.safetensors", "config.json", "vocabulary.safetensors"
@@ -91,6 +92,52 @@ def test_the_same_numbers_come_out(several, build, english):
     chosen = CCRModel.from_pretrained("org/clip", languages=iter(["zh", "cs"]))
     assert chosen.languages == ["zh", "cs"]
     assert chosen.active_language == "zh"
+
+
+def test_the_auto_class_passes_on_which_languages(several, english):
+    model = AutoModel.from_pretrained("org/clip", languages=["de"])
+    assert model.languages == ["de"]
+    assert model.config.languages["de"].folder == "de"
+    assert not [name for name in fetched(several) if name[:3] in ("cs/", "zh/")]
+    assert AutoModel.from_pretrained("org/clip", languages="cs").languages == ["cs"]
+    with pytest.raises(LanguageError, match="has no language 'fr'"):
+        AutoModel.from_pretrained("org/clip", languages=["fr"])
+
+
+def test_a_processor_comes_with_its_tokenizers_and_no_weights(several, build, german):
+    for load in (CCRProcessor, AutoProcessor):
+        processor = load.from_pretrained("org/clip")
+        assert sorted(processor.languages) == ["cs", "de", "zh"]
+        assert processor.token_ids(german, "zh") == build("zh").processor.token_ids(german, "zh")
+    assert not [name for name in fetched(several) if name.endswith(".safetensors")]
+    several.seen.clear()
+    assert list(CCRProcessor.from_pretrained("org/clip", languages="de").languages) == ["de"]
+    with pytest.raises(LanguageError, match="no language 'fr'. There are: cs, de, zh"):
+        CCRProcessor.from_pretrained("org/clip", languages=["fr"])
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", CONFIG])
+def test_a_processor_is_not_built_from_wrong_bytes(name, one, cache, saved, contents):
+    one.misbehave("GET", f"/resolve/.*/{name}", "wrong", None)
+    with pytest.raises(HubError, match=f"'{name}' holds other bytes"):
+        CCRProcessor.from_pretrained("org/zh")
+    one.faults.clear()
+    assert whole(cache)
+    assert list(CCRProcessor.from_pretrained("org/zh").languages) == ["zh"]
+
+
+def test_a_processor_of_something_else(hub, saved, contents):
+    files = contents(saved("zh"))
+    climbing = files[CONFIG].replace(b'"folder": ""', b'"folder": "../x"')
+    hub.add("org/out", {**files, CONFIG: climbing})
+    hub.add("org/cats", {CONFIG: b'{"model_type": "bert"}'})
+    for name, message in (
+        ("org/out", "points outside its repository"),
+        ("org/cats", "holds a 'bert' model"),
+        ("cats", "neither a folder here nor"),
+    ):
+        with pytest.raises(AdapterError, match=message):
+            CCRProcessor.from_pretrained(name)
 
 
 def test_a_subfolder_is_a_repository_of_its_own(hub, saved, contents, english):
@@ -376,3 +423,23 @@ def test_a_name_that_is_no_repository(name, hub):
         pull_adapter(name)
     assert hub.seen == []
     assert Path(constants.HF_HUB_CACHE).exists() is False
+
+
+def test_a_lazy_language_is_downloaded_on_first_use(several, build, english):
+    model = CCRModel.from_pretrained("org/clip", languages=["de", "cs"], lazy=True)
+    assert fetched(several) == {CONFIG, "README.md"}
+    several.add("org/clip", {CONFIG: b"{}"})  # whatever is pushed later, a model stays with the commit that it began with
+    several.seen.clear()
+    found = model.encode_text(english, "cs")
+    assert {name[:3] for name in fetched(several)} == {"cs/"}
+    torch.testing.assert_close(found, build("de", "cs", "zh").encode_text(english, "cs"), rtol=0, atol=1e-6)
+    assert model.languages == ["cs", "de"]
+
+
+def test_languages_of_a_base_may_be_lazy_too(several, bases, english):
+    model = CCRModel.from_pretrained(bases["clip"], languages={"de": "org/clip", "zh": "org/clip"}, lazy=True)
+    assert model.loaded_languages == []
+    assert model.encode_text(english[:2], ["zh", "de"]).shape == (2, 24)
+    assert not [name for name in fetched(several) if name.startswith("cs/")]
+    model.max_languages = 1
+    assert len(model.loaded_languages) == 1

@@ -23,7 +23,7 @@ from ccr_adapters.data.tiny_world.motion_captions import motion_caption
 from ccr_adapters.errors import ConfigError, ImageError, VideoError
 from ccr_adapters.full import FullConfig
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.encoding_video import _frame_vectors
+from ccr_adapters.modeling.encoding_video import frame_vectors
 from ccr_adapters.objectives import info_nce
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.collator import TargetCollator
@@ -182,7 +182,7 @@ class Lazy:
 
 def test_features_on_a_disk_are_read_when_their_turn_comes(model):
     videos = Lazy(200, model.embedding_dim)
-    rows = _frame_vectors(model, videos, None, 16, False, True)
+    rows = frame_vectors(model, videos, batch_size=16)
     next(rows)
     assert videos.read <= 20
     rows.close()

@@ -45,7 +45,11 @@ def test_a_text_encoder_is_scored_against_precomputed_vectors(build, english):
         model(**batch, pixel_values=torch.zeros(1, 3, 16, 16))
     with pytest.raises(ImageError, match="no image tower"):
         model.encode_image(torch.zeros(1, 3, 16, 16))
-    for wrong in ({}, {**batch}, {"visual_embeds": torch.zeros(1, 32)}):
+    vectors = {"visual_embeds": torch.randn(3, 32)}
+    assert torch.equal(model(**batch)[0], output.text_embeds)
+    torch.testing.assert_close(model(**vectors)[0], torch.nn.functional.normalize(vectors["visual_embeds"], dim=-1))
+    both = {**vectors, "pixel_values": torch.zeros(1, 3, 16, 16)}
+    for wrong in ({}, {**batch, "return_loss": True}, {**vectors, "return_loss": True}, {**batch, **both}):
         with pytest.raises(ConfigError, match="Pass `input_ids`, and either"):
             model(**wrong)
 

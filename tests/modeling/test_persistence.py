@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
 
-from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.configuration import CCRConfig, VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.errors import AdapterError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing import CCRProcessor
 
@@ -273,3 +273,74 @@ def test_a_place_that_is_none_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AdapterError, match="neither a folder here nor|is missing in"):
         CCRModel.from_pretrained(name)
+
+
+def test_a_base_beside_a_run_is_found_wherever_the_adapter_goes(build, bases, english, tmp_path, monkeypatch):
+    model = build("clip", "de")
+    shutil.copytree(bases["clip"], tmp_path / "run/base")
+    model.config.base_model_name_or_path = "../base"
+    model.save_pretrained(tmp_path / "run/adapter")
+    loaded = CCRModel.from_pretrained(tmp_path / "run/adapter")
+    assert loaded.config.base_model_name_or_path == "../base"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bases["siglip"], tmp_path / "base")  # another one where the user happens to be
+    for place in ("run/again", "some/where/else"):
+        loaded.save_pretrained(place)
+        same(CCRModel.from_pretrained(place).encode_text(english), model.encode_text(english))
+    assert settings(tmp_path / "run/again/config.json")["base_model_name_or_path"] == "../base"
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    same(CCRModel.from_pretrained("moved/again").encode_text(english), model.encode_text(english))
+
+
+def test_half_precision_by_its_name(build, english, tmp_path):
+    model = build("clip", "de")
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", dtype="float16")
+    tensors = load_file(tmp_path / "half/adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    sizes = [(tmp_path / name / "adapter_model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.6 * sizes[1]
+    loaded = CCRModel.from_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.encode_text(english), model.encode_text(english), rtol=0, atol=5e-3)
+    for name in ("int8", "float8", "half precision", torch.float64):
+        with pytest.raises(ConfigError, match="`dtype` is .*expected 'float32', 'float16' or 'bfloat16'"):
+            model.save_pretrained(tmp_path / "none", dtype=name)
+
+
+def test_a_value_that_a_precision_cannot_hold_is_told_before_anything_is_written(build, tmp_path):
+    model = build("clip", "de")
+    next(p for name, p in model.named_parameters() if "dasd_" in name).data[0] = 1e6
+    with pytest.raises(AdapterError, match="holds a value that float16 cannot hold"):
+        model.save_pretrained(tmp_path / "out", dtype="float16")
+    assert not list(tmp_path.iterdir())
+    model.save_pretrained(tmp_path / "out", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("train", ["all", "touched"])
+def test_rows_that_did_not_move_are_left_to_the_source(train, bases, english, stir, tmp_path):
+    source = AutoModel.from_pretrained(bases["bert"]).get_input_embeddings().weight.detach()
+    tokenizer = AutoTokenizer.from_pretrained(bases["bert"])
+    plan = VocabularyConfig(len(source), source.shape[1], train=train, source=str(bases["bert"]))
+    own = {"tokenizer": tokenizer, "vocabulary": plan, "source": source, "touched": range(50)}
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", DASDConfig(r=4, generator_rank=4), **own)
+    rows = model.vocabularies["de"].table.weight if train == "all" else model.vocabularies["de"].rows
+    rows.data[[3, 7, 20]] += 0.01
+    rows.data[[4, 5]] += 1e-5
+    expected = model.encode_text(english, "de")
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "moved", row_tolerance=1e-3)
+    tensors = load_file(tmp_path / "moved/vocabulary.safetensors")
+    assert tensors["ids"].tolist() == [3, 7, 20]
+    assert model.config.languages["de"].vocabulary.train == train  # the model itself stays as it was
+    loaded = CCRModel.from_pretrained(tmp_path / "moved")
+    assert loaded.config.languages["de"].vocabulary.train == "touched"
+    torch.testing.assert_close(loaded.encode_text(english, "de"), expected, rtol=0, atol=1e-3)
+    model.save_pretrained(tmp_path / "exact", row_tolerance=0.0)
+    assert load_file(tmp_path / "exact/vocabulary.safetensors")["ids"].tolist() == [3, 4, 5, 7, 20]
+    same(CCRModel.from_pretrained(tmp_path / "exact").encode_text(english, "de"), expected)
+    model.save_pretrained(tmp_path / "none", row_tolerance=1.0)
+    assert CCRModel.from_pretrained(tmp_path / "none").config.languages["de"].vocabulary.train == "none"
+    with pytest.raises(ConfigError, match="`row_tolerance` is -1"):
+        model.save_pretrained(tmp_path / "bad", row_tolerance=-1)

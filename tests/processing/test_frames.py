@@ -33,6 +33,8 @@ def test_longer_ones_are_thinned_evenly():
 def test_the_mean_is_of_frames_at_unit_length():
     found = mean_frames([np.array([[3.0, 0.0], [0.0, 0.5]]), np.array([[0.0, 9.0]])])
     assert found.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    found = mean_frames([np.array([[3.0, 0.0], [0.0, 0.5]]), np.array([[0.0, 9.0]])], unit=False)
+    assert found.tolist() == [[1.5, 0.25], [0.0, 9.0]]
 
 
 @pytest.mark.parametrize("video", [np.zeros((0, 2)), np.zeros(4), np.zeros((2, 2, 2))])

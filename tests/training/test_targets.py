@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,10 @@ from PIL import Image
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.retrieval_set import Column
+from ccr_adapters.data.tiny_world import build_moving_world
+from ccr_adapters.errors import VideoError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing.video import sample_frames
 from ccr_adapters.training import TargetCache
 from ccr_adapters.training.targets import fingerprint
 
@@ -141,3 +146,38 @@ def test_a_fingerprint_tells_parts_apart():
     assert fingerprint(["a", None]) != fingerprint(["a", "None"])
     assert fingerprint([{"x": 1, "y": 2}]) == fingerprint([{"y": 2, "x": 1}])
     assert fingerprint([b"\x00\x01"]) == fingerprint([b"\x00\x01"])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Paths of three short clips."""
+    rows = build_moving_world(tmp_path_factory.mktemp("clips"), train=3, validation=0, test=0, image_size=32, frames=8)
+    return list(rows["train"]["video"])
+
+
+def test_frames_are_those_of_the_base_and_are_encoded_once(model, passes, clips, tmp_path):
+    found = TargetCache(tmp_path, model).frames(clips, 4)
+    seen = passes["image"]
+    again = TargetCache(tmp_path, model).frames(clips, 4)
+    assert passes["image"] == seen
+    assert len(found) == len(again) == 3
+    for one, other, path in zip(found, again, clips, strict=True):
+        np.testing.assert_array_equal(one, other)
+        pictures = sample_frames(path, 4)
+        with torch.no_grad():
+            expected = model.get_image_features(**model.processor.picture_inputs(pictures)).pooler_output
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+    assert abs(np.linalg.norm(found[0], axis=1) - 1).max() > 0.01  # not normalised
+    with pytest.raises(IndexError):
+        found[3]
+    assert len(TargetCache(tmp_path, model).frames(clips, 2)[0]) == 2
+    assert passes["image"] > seen
+
+
+def test_a_broken_video_leaves_nothing_behind(model, clips, tmp_path):
+    cut = tmp_path / "cut.mp4"
+    whole = Path(clips[1]).read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoError, match=r"cut\.mp4"):
+        TargetCache(tmp_path / "targets", model).frames([clips[0], cut], 4)
+    assert not list((tmp_path / "targets").glob("*"))

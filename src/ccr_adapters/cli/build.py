@@ -20,6 +20,7 @@ from ccr_adapters.errors import ConfigError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.captions import token_ids
+from ccr_adapters.processing.video import is_features
 from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
 
 
@@ -78,11 +79,12 @@ def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
         ConfigError: If it cannot be compared with what the corpus shows.
     """
     width = None if corpus.visual is None else int(corpus.visual.shape[1])
-    if corpus.videos is not None:
+    if corpus.videos is not None and is_features(corpus.videos[0]):
         width = int(corpus.videos[0].shape[1])
     model = CCRModel.from_base(base, pooling=recipe.pooling, visual_dim=width)
-    if width is None and "image" not in model.modalities:
-        raise ConfigError(f"The base '{base}' has no image tower, and the data has pictures instead of visual vectors.")
+    if width is None and not set(model.modalities) & ({"image"} if corpus.videos is None else {"image", "video"}):
+        shown = "pictures" if corpus.videos is None else "video files"
+        raise ConfigError(f"The base '{base}' has no image tower, and the data has {shown} instead of visual vectors.")
     if width is not None and width != model.embedding_dim and head_of(recipe) is None:
         raise ConfigError(
             f"The base '{base}' makes vectors of width {model.embedding_dim}, the visual vectors of the data have {width}. Only a "

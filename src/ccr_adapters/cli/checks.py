@@ -16,6 +16,7 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.errors import ConfigError, DataError, TrainingError
 from ccr_adapters.methods import NO_TERM, Method, Terms, method_of
+from ccr_adapters.processing.video import is_features
 from ccr_adapters.training import CCRTrainingArguments
 
 
@@ -123,9 +124,15 @@ def check_rows(recipe: Recipe, corpus: Corpus) -> None:
     """Refuse a corpus that lacks what the recipe needs, or does not fill one batch, which would train nothing.
 
     Raises:
+        ConfigError: If the base is to be trained on video files.
         DataError: If there are no back-translations, or some are empty.
         TrainingError: If the pairs do not fill a batch.
     """
+    if corpus.videos is not None and not is_features(corpus.videos[0]) and recipe.stages[0].name == "english":
+        raise ConfigError(
+            "The stage 'english' trains the image tower on pictures, and the data has video files. Leave the stage out, or "
+            "train the base on pictures first and name its folder as `base`."
+        )
     if "back" in needs_of(recipe):
         rows, column = corpus.rows, "back_translation"
         fix = "Make them with `ccr-adapters translate --back-model`, or train without the cycle: set its term `cycle` to 0."

@@ -14,10 +14,11 @@ from ccr_adapters.data.benchmarks import primary_language
 from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.evaluation.records import BASE
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.download import file_hash, local_folder
-from ccr_adapters.modeling.layout import CONFIG, LANGUAGE_FILES, read_config
+from ccr_adapters.modeling.download import local_folder
+from ccr_adapters.modeling.layout import LANGUAGE_FILES
 from ccr_adapters.modeling.registry import is_base
 from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.repository import CONFIG, file_hash, read_config
 
 ENGLISH = "en"
 

@@ -17,6 +17,7 @@ Example:
   ccr-adapters evaluate runs/de/adapter --benchmark xm3600 --languages de,en --before \\
       --trained-on data/flickr30k/train.txt --output runs/eval
   ccr-adapters evaluate dasd=runs/a/adapter full=runs/b/adapter --benchmark tiny-world --languages de
+  ccr-adapters evaluate runs/de/adapter --benchmark tiny-world --baseline translate --translator Helsinki-NLP/opus-mt-de-en
   ccr-adapters evaluate org/dasd-clip-de --data photos --column caption=caption_{language} --languages de
 """
 _COLUMNS = {
@@ -27,6 +28,12 @@ _COLUMNS = {
     "sumR_ci95": "sumR 95%",
     "setting": "setting",
 }
+
+
+class Baseline(str, Enum):
+    """What else is scored, to compare with."""
+
+    TRANSLATE = "translate"
 
 
 class OnError(str, Enum):
@@ -50,9 +57,9 @@ def column_mapping(columns: list[str]) -> dict[str, str]:
     found = {}
     for column in columns:
         own, mark, theirs = column.partition("=")
-        if own not in ("image", "caption", "image_id") or not mark or not theirs:
+        if own not in ("image", "caption", "image_id", "translation") or not mark or not theirs:
             raise ConfigError(
-                f"`--column {column}`: write image, caption or image_id, then = and the name in the data."
+                f"`--column {column}`: write image, caption, image_id or translation, then = and the name in the data."
             )
         found[own] = theirs
     return found
@@ -60,6 +67,11 @@ def column_mapping(columns: list[str]) -> dict[str, str]:
 
 def _listed(text: str | None) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _origin(record: Record) -> str:
+    """Where the data is from, with the commit of a copy on the Hub."""
+    return f"Source of {record.dataset}: {record.own['facts']['source']}."
 
 
 def tell_records(records: Sequence[Record], notes: Sequence[str], output: Path) -> None:
@@ -71,11 +83,13 @@ def tell_records(records: Sequence[Record], notes: Sequence[str], output: Path) 
         output: Where the results are.
     """
     from ccr_adapters.evaluation import console_table
-    from ccr_adapters.evaluation.records import protocol_lines
+    from ccr_adapters.evaluation.records import protocol_lines, table_columns
 
-    typer.echo(console_table([record.row() for record in records], _COLUMNS))
+    typer.echo(console_table([record.row() for record in records], table_columns(records, _COLUMNS)))
     typer.echo("")
     for line in protocol_lines(records):
+        typer.echo(line)
+    for line in dict.fromkeys(_origin(record) for record in records if "source" in record.own.get("facts", {})):
         typer.echo(line)
     for record in records:
         for kind, problem in record.own["problems"].items():
@@ -115,6 +129,16 @@ def evaluate(
     ),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first pictures, to try; it is told.")] = None,
     before: Annotated[bool, typer.Option("--before", help="Score each base without adapter too.")] = False,
+    translate_test: Annotated[
+        bool, typer.Option("--translate-test", help="Also score each adapter together with translated captions (MT).")
+    ] = False,
+    baseline: Annotated[
+        Baseline | None, typer.Option(help="translate: also score each base on translated captions alone.")
+    ] = None,
+    translations: Annotated[
+        str | None, typer.Option(help="Captions in English: a file or folder; {language} stands for the code.")
+    ] = None,
+    translator: Annotated[str | None, typer.Option(help="Or the model that translates them.")] = None,
     trained_on: Annotated[
         Path | None, typer.Option(help="Ids of the training images, or their folder: is any of them tested on?")
     ] = None,
@@ -132,6 +156,7 @@ def evaluate(
     from ccr_adapters.cli.entrants import check_languages, find_entrants, spoken_languages
     from ccr_adapters.cli.evaluation_plots import Plots
     from ccr_adapters.cli.evaluation_run import Evaluation
+    from ccr_adapters.cli.query_translations import find_translations
     from ccr_adapters.cli.question_sets import Asked, load_sets
     from ccr_adapters.cli.training_images import LeakCheck, read_training_images
     from ccr_adapters.errors import ConfigError
@@ -152,9 +177,12 @@ def evaluate(
         raise ConfigError(
             "--hashes compares test pictures with training pictures: name their folder with --trained-on."
         )
+    asks = translate_test or baseline is not None
+    if not asks and (translations or translator or "translation" in asked.columns):
+        raise ConfigError("Translated captions are for --translate-test or --baseline translate: add one of them.")
     entrants = find_entrants(models)
     chosen = _listed(languages) or spoken_languages(entrants)
-    check_languages(entrants, chosen, before=before)
+    check_languages(entrants, chosen, before=before or baseline is not None)
     drawing = Plots(plots) if plots is not None else None
     training = None if trained_on is None else read_training_images(trained_on, hashes=hashes)
     work = Evaluation(
@@ -167,6 +195,13 @@ def evaluate(
         device=device,
         force=force,
         drawn=None if drawing is None else drawing.vectors,
+        translations=find_translations(
+            translations, translator, "translation" in asked.columns, folder=output / "translations", device=device
+        )
+        if asks
+        else None,
+        fused=translate_test,
+        alone=baseline is not None,
     )
     records = work.run(entrants)
     tell_records(records, work.notes, output)

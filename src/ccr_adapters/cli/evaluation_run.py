@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from tqdm.auto import tqdm
 
 from ccr_adapters import __version__
 from ccr_adapters.cli.entrants import Entrant, before_of
+from ccr_adapters.cli.evaluation_plan import WEIGHT, Plan, Row, task_of
 from ccr_adapters.cli.galleries import Galleries
+from ccr_adapters.cli.query_translations import QueryTranslations, Translated
 from ccr_adapters.cli.question_sets import fingerprint_of
-from ccr_adapters.cli.training_images import ZERO_SHOT, LeakCheck, unchecked
+from ccr_adapters.cli.training_images import LeakCheck
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import EvaluationError
-from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, protocol_line
+from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, fused, protocol_line
 from ccr_adapters.evaluation.intervals import metric_intervals
 from ccr_adapters.evaluation.records import Record, labels, read_record, relabelled, write_record
 from ccr_adapters.modeling import CCRModel
@@ -50,18 +51,6 @@ class Vectors:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One result to be: a model, whose adapter or none, a language."""
-
-    entrant: Entrant
-    language: str
-    code: str | None
-    path: Path
-    request: dict[str, Any]
-    leak: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class _Loaded:
     """A model with the hash of its base, which takes a second of a large one."""
 
@@ -82,6 +71,9 @@ class Evaluation:
         device: Where the models run.
         force: Compute again what is finished.
         drawn: Called with what was scored, for plots; `None` for none.
+        translations: Captions in English by machine, for what follows; `None` for none.
+        fused: Score adapters with translate-test too: captions and their translations together.
+        alone: Score each base on the translations alone.
     """
 
     def __init__(
@@ -96,19 +88,27 @@ class Evaluation:
         device: str | None = None,
         force: bool = False,
         drawn: Callable[[Vectors], None] | None = None,
+        translations: QueryTranslations | None = None,
+        fused: bool = False,
+        alone: bool = False,
     ) -> None:
         self.sets = sets
-        self.output = output
         self.before = before
+        self.alone = alone
+        self.translations = translations
         self.bootstrap = bootstrap
         self.batch_size = batch_size
         self.device = device
         self.force = force
         self.drawn = drawn
-        self.notes: list[str] = []
-        self._leaks = {language: leak.facts(questions) for language, questions in sets.items()}
+        self._translated: dict[str, Translated] = {}
         self._prints = {language: fingerprint_of(one, _code(one)) for language, one in sets.items()}
         self._galleries = Galleries()
+        leaks = {language: leak.facts(questions) for language, questions in sets.items()}
+        self._plan = Plan(
+            sets, output, leaks, self._prints, bootstrap=bootstrap, translations=translations, fused=fused
+        )
+        self.notes = self._plan.notes
 
     def run(self, entrants: Sequence[Entrant]) -> list[Record]:
         """Score all models.
@@ -119,8 +119,14 @@ class Evaluation:
         Returns:
             The results, those included that were there already.
         """
-        bases = before_of(entrants) if self.before else {}
-        plan = [(entrant, self._rows(entrant, bases.get(entrant.label))) for entrant in entrants]
+        bases = before_of(entrants)
+        plan = []
+        for entrant in entrants:
+            base = bases.get(entrant.label)
+            # a base that is scored anyway is its own baseline
+            asked = base if entrant.adapter else entrant
+            before, alone = (base if self.before else None), (asked if self.alone else None)
+            plan.append((entrant, self._plan.rows(entrant, before, alone)))
         found: list[Record] = []
         with tqdm(total=sum(len(rows) for _, rows in plan), desc="Scores", disable=None) as bar:
             for entrant, rows in plan:
@@ -139,32 +145,7 @@ class Evaluation:
         model = entrant.load(self.device)
         return _Loaded(model, model.base_sha256())
 
-    def _rows(self, entrant: Entrant, base: Entrant | None) -> list[_Row]:
-        rows = []
-        for language in self.sets:
-            if base is not None:
-                # the list of training images is the adapter's: of the base's own nobody told anything
-                why = f"The training images of {base.label} itself were not named."
-                rows.append(self._row(base, language, None, unchecked(why)))
-            if entrant.answers(language):
-                rows.append(self._row(entrant, language, entrant.speaks(language), self._leaks[language]))
-            else:
-                self.notes.append(f"{entrant.label} has no adapter for {language}: not scored in it.")
-        return rows
-
-    def _row(self, entrant: Entrant, language: str, code: str | None, leak: dict[str, Any]) -> _Row:
-        questions = self.sets[language]
-        name = "__".join(_slug(part) for part in (questions.name, entrant.label, language))
-        request = {
-            "model": entrant.fingerprint,
-            "adapter": code,
-            "questions": self._prints[language],
-            "protocol": questions.facts.get("protocol", questions.name),
-            "bootstrap": self.bootstrap,
-        }
-        return _Row(entrant, language, code, self.output / f"{name}.json", request, leak)
-
-    def _finished(self, row: _Row) -> Record | None:
+    def _finished(self, row: Row) -> Record | None:
         """A result that is there, if it is of the same model, questions and options."""
         if self.force or not row.path.is_file():
             return None
@@ -176,11 +157,11 @@ class Evaluation:
             return None
         if record.own.get("request") == row.request:
             # the scores stand, whatever is known of the training images
-            return relabelled(record, _task(row.leak), row.leak)
+            return relabelled(record, task_of(row.leak), row.leak)
         self.notes.append(f"{row.path.name} was of another model, other questions or options: computed again.")
         return None
 
-    def _score(self, row: _Row, loaded: _Loaded) -> Record | None:
+    def _score(self, row: Row, loaded: _Loaded) -> Record | None:
         questions, model = self.sets[row.language], loaded.model
         seconds: dict[str, float] = {}
         visual, seconds["gallery"] = _timed(lambda: self._gallery(loaded, questions, row.code))
@@ -190,17 +171,46 @@ class Evaluation:
                 raise EvaluationError(f"{row.entrant.label} cannot be scored in {row.language}: {widths}.")
             self.notes.append(f"{row.entrant.label} as it is was not scored in {row.language}: {widths}.")
             return None
-        text, seconds["captions"] = _timed(lambda: self._encode(model, questions.captions[_code(questions)], row.code))
+        translated = self._translations(row) if row.machine else None
+        (text, visual), seconds["captions"] = _timed(lambda: self._asked(model, row, visual, translated))
         answers = questions.caption_to_image[_code(questions)]
         metrics, seconds["ranking"] = _timed(
             lambda: evaluate_retrieval(text, visual, answers, bootstrap=self.bootstrap)
         )
-        record = write_record(row.path, _names(row, questions), metrics, self._own(row, loaded, metrics, seconds))
-        if self.drawn is not None and row.code is not None:
+        own = self._own(row, loaded, metrics, seconds) | _machine(
+            row, translated, seconds["captions"], metrics.captions
+        )
+        record = write_record(row.path, row.names(questions), metrics, own)
+        if self.drawn is not None and row.code is not None and row.machine is None:
             base = self._gallery(loaded, questions, None)
             before = (base, lambda texts: self._encode(model, texts, None)) if _comparable(model, None, base) else None
             self.drawn(Vectors(record, questions, text, visual, before))
         return record
+
+    def _asked(self, model: CCRModel, row: Row, visual: Tensor, translated: Translated | None) -> tuple[Tensor, Tensor]:
+        """Vectors of the queries, and the gallery as they meet it; both twice as wide where two scores are added."""
+        captions = self.sets[row.language].captions[_code(self.sets[row.language])]
+        if translated is None:
+            return self._encode(model, captions, row.code), visual
+        if row.code is None:
+            return self._encode(model, translated.texts, None), visual
+        size = {"batch_size": self.batch_size, "show_progress": False}
+        other = model.encode_source(translated.texts, row.code, **size).cpu()
+        return fused(self._encode(model, captions, row.code), other, visual, WEIGHT)
+
+    def _translations(self, row: Row) -> Translated:
+        """The captions of a set in English, made or read once."""
+        if row.language not in self._translated:
+            if self.translations is None:
+                raise EvaluationError("Nobody said where translated captions come from.")
+            found = self.translations.of(self.sets[row.language], row.language)
+            self._translated[row.language] = found
+            if found.untranslated:
+                self.notes.append(
+                    f"{found.untranslated:,} of {len(found.texts):,} captions in {row.language} have an empty translation and "
+                    "stand for themselves."
+                )
+        return self._translated[row.language]
 
     def _encode(self, model: CCRModel, texts: Sequence[str], code: str | None) -> Tensor:
         return model.encode_text(texts, code, batch_size=self.batch_size, show_progress=False).cpu()
@@ -209,7 +219,7 @@ class Evaluation:
         return self._galleries.vectors(loaded.model, loaded.sha256, questions, code)
 
     def _own(
-        self, row: _Row, loaded: _Loaded, metrics: RetrievalMetrics, seconds: Mapping[str, float]
+        self, row: Row, loaded: _Loaded, metrics: RetrievalMetrics, seconds: Mapping[str, float]
     ) -> dict[str, Any]:
         """What only this package writes beside the metrics."""
         questions = self.sets[row.language]
@@ -243,19 +253,23 @@ class Evaluation:
         }
 
 
-def _names(row: _Row, questions: RetrievalSet) -> dict[str, str]:
-    return {
-        "dataset": questions.name,
-        "model": row.entrant.base,
-        "pretrained": row.entrant.pretrained,
-        "task": _task(row.leak),
-        "language": row.language,
+def _machine(row: Row, translated: Translated | None, seconds: float, captions: int) -> dict[str, Any]:
+    """What a result says about machine translation at inference, and about the time that a query takes."""
+    encoding = 1000 * seconds / max(captions, 1)
+    if translated is None:
+        return {"translate_test": None, "milliseconds_a_query": round(encoding, 3)}
+    facts = {
+        "how": row.machine,
+        "translator": translated.by,
+        "untranslated": translated.untranslated,
+        "milliseconds": translated.milliseconds,
+        **({"weight": WEIGHT} if row.machine == "fused" else {}),
     }
-
-
-def _task(leak: Mapping[str, Any]) -> str:
-    """A score is called zero-shot only if somebody looked."""
-    return "zeroshot_retrieval" if leak["setting"] == ZERO_SHOT else "retrieval"
+    known = translated.milliseconds is not None
+    return {
+        "translate_test": facts,
+        "milliseconds_a_query": round(encoding + (translated.milliseconds or 0), 3) if known else None,
+    }
 
 
 def _comparable(model: CCRModel, code: str | None, visual: Tensor) -> bool:
@@ -265,10 +279,6 @@ def _comparable(model: CCRModel, code: str | None, visual: Tensor) -> bool:
 
 def _code(questions: RetrievalSet) -> str:
     return next(iter(questions.captions))
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^\w.@+-]+", "_", text).strip("_.") or "model"
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -15,8 +15,9 @@ from ccr_adapters.cli.question_sets import gallery_object
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.encoding_video import encode_frames
+from ccr_adapters.modeling.encoding_video import frame_vectors, frames_asked
 from ccr_adapters.modeling.towers import pooler_output
+from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.frames import mean_frames, stack_frames
 from ccr_adapters.processing.video import is_features
 
@@ -63,10 +64,12 @@ class Galleries:
         if len(videos) and not is_features(videos[0]):
             key = (sha256 + _preprocessing(model), id(videos), most)
             if key not in self._held:
-                self._held[key] = encode_frames(model, videos, frames=most or None, show_progress=len(videos) >= 64)
+                count, bar = frames_asked(model, own), len(videos) >= 64
+                encoded = frame_vectors(model, videos, frames=count, show_progress=bar, normalize=False)
+                self._held[key] = list(encoded)
             videos = self._held[key]
         if not most:
-            return _mapped(model, torch.from_numpy(mean_frames(videos)), code)
+            return _mapped(model, torch.from_numpy(mean_frames(videos, unit=not _reads_lengths(model, own))), code)
         found = []
         for start in range(0, len(videos), _POOLED):
             rows = [videos[index] for index in range(start, min(start + _POOLED, len(videos)))]
@@ -84,8 +87,12 @@ def _mapped(model: CCRModel, raw: Tensor, code: str | None) -> Tensor:
     width = model.config.visual_dim or model.embedding_dim
     if raw.shape[1] != width:
         raise ConfigError(f"The gallery is {raw.shape[1]} wide, and the head of {own!r} takes vectors of {width}.")
-    reads_lengths = not model.heads[own].config.normalize_visual  # type: ignore[union-attr]
-    return model.map_visual(raw if reads_lengths else unit, own).float().cpu()
+    return model.map_visual(raw if _reads_lengths(model, own) else unit, own).float().cpu()
+
+
+def _reads_lengths(model: CCRModel, own: str | None) -> bool:
+    """Whether a language's head takes vectors at the length that the image tower gives them."""
+    return own is not None and not model.heads[own].config.normalize_visual  # type: ignore[union-attr]
 
 
 def _raw_vectors(model: CCRModel, questions: RetrievalSet) -> Tensor:
@@ -100,11 +107,10 @@ def _raw_vectors(model: CCRModel, questions: RetrievalSet) -> Tensor:
     found = []
     bar = tqdm(total=len(pictures), desc=f"Pictures of {questions.name}", unit="pictures", disable=None, leave=False)
     with torch.inference_mode(), bar:
-        for start in range(0, len(pictures), _BATCH):
-            batch = pictures[start : start + _BATCH]
-            inputs = model.processor.picture_inputs(batch).to(model.device, model.dtype)
-            found.append(pooler_output(model.get_image_features(**inputs)).float().cpu())
-            bar.update(len(batch))
+        starts, prepare = range(0, len(pictures), _BATCH), model.processor.picture_inputs
+        for inputs in ahead(lambda start: prepare(pictures[start : start + _BATCH]), starts):
+            found.append(pooler_output(model.get_image_features(**inputs.to(model.device, model.dtype))).float().cpu())
+            bar.update(len(found[-1]))
     return torch.cat(found)
 
 

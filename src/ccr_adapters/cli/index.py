@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ccr_adapters.cli.collections import load_model, printable, remembered
+from ccr_adapters.cli.index_vectors import index_vectors, vector_folders
 
 if TYPE_CHECKING:
     from ccr_adapters.search import Notes, Source, Summary
@@ -74,7 +75,9 @@ def _told(summary: Summary, index: str) -> str:
 def index(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders, .csv/.tsv/.jsonl/.parquet tables, .tar shards; default: those indexed before."),
+        typer.Argument(
+            help="Folders, .csv/.tsv/.jsonl/.parquet tables, .tar shards, vectors of `encode`; default: those indexed before."
+        ),
     ] = None,
     index_: Annotated[
         str, typer.Option("--index", help="Folder (FAISS), .db file (Milvus Lite) or http:// address (Milvus).")
@@ -107,6 +110,9 @@ def index(
     from ccr_adapters.search import Collection, Notes
     from ccr_adapters.search.notes import notes_folder
 
+    if vectors := vector_folders(list(sources or [])):
+        index_vectors(vectors, index_, notes=notes, wait=wait, token=token, collection=collection)
+        return
     known = Notes.read(notes_folder(index_, notes))
     chosen = [] if forget else _sources(list(sources or []), known, name, recursive, every, _columns(column or []))
     wanted = remembered(model) if model else known.model

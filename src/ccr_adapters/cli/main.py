@@ -12,7 +12,10 @@ from ccr_adapters import __version__
 from ccr_adapters.cli.add_language import add_language
 from ccr_adapters.cli.command_train import train
 from ccr_adapters.cli.convert import convert
+from ccr_adapters.cli.demo import demo
+from ccr_adapters.cli.encode import encode
 from ccr_adapters.cli.evaluate import evaluate
+from ccr_adapters.cli.export import export
 from ccr_adapters.cli.index import index
 from ccr_adapters.cli.info import info
 from ccr_adapters.cli.list_adapters import list_
@@ -21,7 +24,9 @@ from ccr_adapters.cli.pull import pull
 from ccr_adapters.cli.push import push
 from ccr_adapters.cli.report import report
 from ccr_adapters.cli.search import search
+from ccr_adapters.cli.serve import serve
 from ccr_adapters.cli.translate import translate
+from ccr_adapters.cli.trim_vocab import trim_vocab
 from ccr_adapters.errors import CCRError
 
 
@@ -76,9 +81,14 @@ for _name, _command in (
     ("pull", pull),
     ("list", list_),
     ("info", info),
+    ("trim-vocab", trim_vocab),
     ("convert", convert),
+    ("export", export),
+    ("encode", encode),
     ("index", index),
     ("search", search),
+    ("demo", demo),
+    ("serve", serve),
 ):
     app.command(_name)(_command)
 

@@ -60,10 +60,11 @@ def report_markdown(records: Sequence[Record]) -> str:
         Markdown: the table, the protocol of each set, what was left out, and what leaked.
     """
     from ccr_adapters.evaluation import markdown_table
-    from ccr_adapters.evaluation.records import protocol_lines
+    from ccr_adapters.evaluation.records import protocol_lines, table_columns
 
     rows = [record.row() for record in records]
-    columns = {key: name for key, name in _COLUMNS.items() if any(key in row for row in rows)}
+    there = table_columns(records, _COLUMNS)
+    columns = {key: name for key, name in there.items() if any(key in row for row in rows)}
     protocols = [f"- {line}" for line in protocol_lines(records)]
     problems = dict.fromkeys(
         f"- **{record.title}**: {problem['count']:,} {kind} left out, such as {problem['examples'][0]}."

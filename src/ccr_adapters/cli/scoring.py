@@ -12,13 +12,12 @@ from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, fused
 from ccr_adapters.methods import Method
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.processing.frames import mean_frames, stack_frames
 
 
 def visual_vectors(model: CCRModel, questions: RetrievalSet) -> torch.Tensor:
     """The base's vectors of a set's gallery, precomputed or encoded: the same for every language. (M, d)"""
     if questions.videos is not None:
-        return F.normalize(torch.from_numpy(mean_frames(questions.videos)), dim=-1)
+        return model.encode_video(questions.videos, None, show_progress=False).cpu()
     if questions.visual is not None:
         return F.normalize(torch.from_numpy(questions.visual.astype("float32")), dim=-1)
     pictures = questions.pictures
@@ -44,14 +43,8 @@ def gallery_of(
         L2-normalised vectors. (M, d')
     """
     own = model.space(language)
-    videos = questions.videos
-    if own is not None and videos is not None and model.heads[own].config.frames:  # type: ignore[union-attr]
-        found = []
-        for start in range(0, len(videos), 64):
-            rows = [videos[index] for index in range(start, min(start + 64, len(videos)))]
-            frames, mask = stack_frames(rows, model.heads[own].config.frames)  # type: ignore[union-attr, arg-type]
-            found.append(model.map_visual(frames, own, mask).cpu())
-        return torch.cat(found)
+    if own is not None and questions.videos is not None:
+        return model.encode_video(questions.videos, own, show_progress=False).cpu()
     if own is not None and not model.heads[own].config.normalize_visual:  # type: ignore[union-attr]
         return _at_their_own_length(model, questions, own)
     visual = visual_vectors(model, questions) if visual is None else visual
@@ -60,8 +53,6 @@ def gallery_of(
 
 def _at_their_own_length(model: CCRModel, questions: RetrievalSet, language: str) -> torch.Tensor:
     """The gallery in the space of a language whose head reads how long the base's vectors are. (M, d')"""
-    if questions.videos is not None:
-        return model.map_visual(torch.from_numpy(mean_frames(questions.videos)), language).cpu()
     if questions.visual is not None:
         return model.map_visual(torch.from_numpy(questions.visual.astype("float32")), language).cpu()
     pictures = questions.pictures

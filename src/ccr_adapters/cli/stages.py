@@ -88,6 +88,7 @@ def fine_tune_english(recipe: Recipe, stage: Stage, corpus: Corpus, base: str) -
         return str(folder)
     model = load_base(recipe, corpus, base)
     method = EnglishFineTune(model)
+    visual = corpus.visual if corpus.videos is None else mean_frames(corpus.videos)
     if done.is_file():  # killed before the base was saved
         method.load_trainable_state(load_file(str(done.with_name(STAGE_WEIGHTS))))
     else:
@@ -98,7 +99,7 @@ def fine_tune_english(recipe: Recipe, stage: Stage, corpus: Corpus, base: str) -
             method,
             arguments,
             train_dataset=_Rows(corpus, ["caption"]),
-            data_collator=SourceCollator(model.processor, corpus.image_index, corpus.pictures, corpus.visual),
+            data_collator=SourceCollator(model.processor, corpus.image_index, corpus.pictures, visual),
             evaluate_method=Validation(corpus.validation, None, None),
             callbacks=_callbacks(stage),
         )
@@ -141,15 +142,15 @@ def train_language(
 ) -> dict[str, Any]:
     """Train one stage after the other, or load those that are finished; returns a summary of each by name."""
     output, language, needs = Path(recipe.output_dir), recipe.language, needs_of(recipe)
+    head = model.config.languages[language].head
     with PartialState().main_process_first():
         source = cache.source(list(corpus.rows["caption"])) if "source_vectors" in needs else None
         if corpus.videos is not None:
-            visual = mean_frames(corpus.videos)
+            visual = mean_frames(corpus.videos, unit=head is None or head.normalize_visual)
         elif corpus.visual is not None:
             visual = corpus.visual
         else:
             visual = cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
-    head = model.config.languages[language].head
     sampling = recipe.vocabulary.sampling if recipe.vocabulary else 0.0
     collator = TargetCollator(
         model.processor,  # type: ignore[arg-type]

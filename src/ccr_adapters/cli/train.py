@@ -22,6 +22,7 @@ from ccr_adapters.cli.checks import check_recipe, check_rows
 from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.cli.scoring import evaluate_all, evaluate_model, visual_vectors
 from ccr_adapters.cli.stages import fine_tune_english, train_language
+from ccr_adapters.cli.videos import with_frames
 from ccr_adapters.data.corpus import Corpus, load_corpus
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.evaluation import RetrievalMetrics, protocol_line, write_metrics
@@ -95,6 +96,7 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
         base = fine_tune_english(recipe, stages.pop(0), corpus, base)
     model = build_model(recipe, corpus, base, output / "vocabulary")
     cache = TargetCache(recipe.cache_dir or output / "targets", model)
+    corpus = with_frames(corpus, model, cache, recipe.language)
     summary["stages"].update(train_language(recipe, stages, corpus, model, cache))
     language = recipe.language
     summary["seconds"] = round(sum(found["seconds"] for found in summary["stages"].values()), 1)

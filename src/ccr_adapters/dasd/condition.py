@@ -98,9 +98,9 @@ class Condition:
             ids = self.attention_mask
         ids = ids if rows is None else ids[rows]
         if pooling == "first":
-            return ids.new_zeros(len(ids))
+            return ids.new_zeros(ids.shape[0])
         if pooling == "last":
-            return ids.new_full((len(ids),), ids.shape[1] - 1)
+            return ids.new_full((ids.shape[0],), ids.shape[1] - 1)
         if token_id is None:
             # CLIP configs from before transformers 4.31 do not know their own end token; it is the highest id there
             return ids.argmax(dim=-1)

@@ -11,7 +11,8 @@ from ccr_adapters.dasd.condition import Features
 def pool(states: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
     """State at `positions`, or the mean over real tokens where there are none. (B, L, w) -> (B, w)"""
     if positions is not None:
-        return states[torch.arange(len(states), device=states.device), positions.to(states.device)]
+        # `shape`, not `len`, which a traced graph would hold fast
+        return states[torch.arange(states.shape[0], device=states.device), positions.to(states.device)]
     if mask is None:
         return states.mean(dim=1)
     weights = mask.to(states.dtype).unsqueeze(-1)  # (B, L, 1)

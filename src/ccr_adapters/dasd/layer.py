@@ -129,7 +129,7 @@ class DASDLayer(nn.Module, BaseTunerLayer):
         for name, rows in groups:  # a loop over adapters, never over captions
             settings = self.dasd_settings[name]
             if settings.dynamic and settings.index == 0 and name not in self.dasd_disentangler:
-                count = len(states) if rows is None else len(rows)
+                count = states.shape[0] if rows is None else len(rows)
                 generator: Any = self.dasd_generator[name]
                 condition.cores[name] = generator.shared(count)
             elif settings.dynamic and settings.index == 0:

@@ -10,14 +10,15 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from ccr_adapters.data.retrieval_set import Column, RetrievalSet, Vectors
-from ccr_adapters.errors import DataError, ImageError
+from ccr_adapters.data.retrieval_set import VIDEO, Column, Frames, RetrievalSet, Vectors, load_visual
+from ccr_adapters.errors import DataError, ImageError, VideoError
 
 SPLITS = ("train", "validation", "test")
 KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 COLUMNS = {
     "image": "image",
+    "video": VIDEO,
     "image_id": "image_id",
     "caption": "caption",
     "translation": "translation",
@@ -38,7 +39,7 @@ class Corpus:
         image_ids: Ids of the pictures. (M,)
         pictures: The pictures by index; `None` when `visual` is given.
         visual: Precomputed visual vectors. (M, d)
-        videos: Frame features of videos by index, (T_i, d) each, instead of pictures or vectors.
+        videos: Videos by index, instead of pictures or vectors: paths of files, or features of their frames, (T_i, d) each.
         validation: To choose a checkpoint on.
         test: To score on, by name.
         facts: For cards and summaries: name, translator, noise.
@@ -74,13 +75,18 @@ class Corpus:
 
     @classmethod
     def from_dataset(
-        cls, data: DatasetDict, language: str, *, facts: dict[str, Any] | None = None, vectors: Vectors | None = None
+        cls,
+        data: DatasetDict,
+        language: str,
+        *,
+        facts: dict[str, Any] | None = None,
+        vectors: Vectors | Frames | None = None,
     ) -> Corpus:
         """From splits `train`, `validation` and `test` with the canonical columns.
 
-        Train rows have `image`, `image_id`, `caption` (English) and `translation`, and may have `back_translation` and
-        `weight`; the other splits have
-        `target_caption`, captions in the language that people wrote, beside `caption`.
+        Train rows have `image` (or `video`, the path of a file), `image_id`, `caption` (English) and `translation`, and may
+        have `back_translation` and `weight`; the other splits have `target_caption`, captions in the language that people
+        wrote, beside `caption`.
 
         Raises:
             DataError: If a split or a column is missing, or a caption is empty.
@@ -89,7 +95,8 @@ class Corpus:
             if split not in data:
                 raise DataError(f"The data has no split '{split}'; it has {', '.join(data)}.")
         train = data["train"]
-        shown = {"image"} if vectors is None else set()
+        films = "image" not in train.column_names and VIDEO in train.column_names
+        shown = {"image"} if vectors is None and not films else set()
         missing = sorted({*shown, "image_id", "caption", "translation"} - set(train.column_names))
         if missing:
             raise DataError(
@@ -107,16 +114,19 @@ class Corpus:
                 first.append(row)
             index[row] = position[image_id]
         unique = train if len(first) == len(train) else train.select(first)
+        if vectors is not None:
+            gallery = vectors.shown(list(position), "train")
+        else:
+            gallery = {"videos": list(unique[VIDEO])} if films else {"pictures": Column(unique, "image")}
         columns = {"en": "caption", language: "target_caption"}
         return cls(
             rows=texts,
             image_index=index,
             image_ids=list(position),
-            pictures=Column(unique, "image") if vectors is None else None,
-            visual=None if vectors is None else vectors.rows(list(position), "train"),
             validation=RetrievalSet.from_dataset(data["validation"], columns, name="validation", vectors=vectors),
             test={"test": RetrievalSet.from_dataset(data["test"], columns, name="test", vectors=vectors)},
             facts=facts or {},
+            **gallery,
         )
 
 
@@ -161,13 +171,14 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
         spec: `{"name": "tiny_world", ...}` with arguments of `build_tiny_world`, or `{"path": ..., "columns": {...}}`: a
             folder that `datasets` saved, or files of one split each (`train.jsonl`, `validation.csv`, `test.parquet`). With
             `visual:` (`vectors.npy` and `visual_ids: ids.txt`, or a BigFile folder) precomputed vectors take the place of
-            pictures.
+            pictures, and with a folder of frames (`<id>.npy`, or a BigFile with `video2frames.txt`) those of videos.
         language: Code of the target language.
         seed: Seed of made data.
 
     Raises:
         DataError: If there is no such data, or an argument is unknown.
         ImageError: If a picture is missing.
+        VideoError: If a video is missing.
     """
     spec = dict(spec)
     if spec.get("name") == "tiny_world":
@@ -197,12 +208,13 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
     wrong = sorted(set(columns) - set(COLUMNS))
     if wrong:
         raise DataError(f"`columns` maps {', '.join(wrong)}; it can map {', '.join(COLUMNS)}.")
-    vectors = Vectors.load(Path(path) / visual, None if ids is None else Path(path) / ids) if visual else None
-    data = _load_folder(Path(path), columns)
+    vectors = load_visual(Path(path) / visual, None if ids is None else Path(path) / ids) if visual else None
+    data = _load_folder(Path(path), columns, visual=vectors is not None)
     return Corpus.from_dataset(data, language, facts={"data": str(Path(path).name), **spec}, vectors=vectors)
 
 
-def _load_folder(path: Path, columns: dict[str, str]) -> DatasetDict:
+def _load_folder(path: Path, columns: dict[str, str], *, visual: bool = False) -> DatasetDict:
+    """The splits, with paths made whole; those of videos are not looked at where features take their place."""
     if not path.is_dir():
         raise DataError(f"There is no folder '{path}' with training data.")
     if (path / "dataset_dict.json").is_file():
@@ -216,7 +228,8 @@ def _load_folder(path: Path, columns: dict[str, str]) -> DatasetDict:
             raise DataError(
                 f"`columns` maps {own} to '{theirs}', which no split has; there are {', '.join(sorted(there))}."
             )
-    return DatasetDict({split: _with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()})
+    found = {split: _with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()}
+    return DatasetDict({split: rows if visual else _with_videos(path, split, rows) for split, rows in found.items()})
 
 
 def _load_split(path: Path, split: str) -> Dataset:
@@ -253,3 +266,23 @@ def _with_pictures(path: Path, split: str, rows: Dataset) -> Dataset:
             raise ImageError(f"Split '{split}', row {index}: the picture '{name}' is missing in '{path}'.")
         files.append(str(file))
     return rows.remove_columns("image").add_column("image", files).cast_column("image", Image())
+
+
+def _with_videos(path: Path, split: str, rows: Dataset) -> Dataset:
+    """Make paths of videos, which are relative to the folder, whole.
+
+    Raises:
+        DataError: If the column holds no paths.
+        VideoError: If a file is missing.
+    """
+    if VIDEO not in rows.column_names or "image" in rows.column_names:
+        return rows
+    if rows.features[VIDEO] not in (Value("string"), Value("large_string")):
+        raise DataError(f"Split '{split}': the column '{VIDEO}' holds {rows.features[VIDEO]}; expected paths of files.")
+    files = []
+    for index, name in enumerate(rows[VIDEO]):
+        file = path / str(name)
+        if name is None or not file.is_file():
+            raise VideoError(f"Split '{split}', row {index}: the video '{name}' is missing in '{path}'.")
+        files.append(str(file))
+    return rows.remove_columns(VIDEO).add_column(VIDEO, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from datasets import Dataset, Image
 
 from ccr_adapters.errors import DataError, ImageError
+
+VIDEO = "video"
+"""Column of paths of video files, in data without pictures."""
 
 
 @dataclass
@@ -70,21 +74,22 @@ class RetrievalSet:
         *,
         image_column: str = "image",
         name: str = "retrieval",
-        vectors: Vectors | None = None,
+        vectors: Vectors | Frames | None = None,
     ) -> RetrievalSet:
-        """Read one row a picture, with a list of captions (or one) a language.
+        """Read one row a picture (or a video), with a list of captions (or one) a language.
 
         Args:
             rows: The data set; pictures stay on disk until they are encoded.
             columns: Caption column by language: `{"en": "caption", "de": "target_caption"}`.
-            image_column: Column of pictures.
+            image_column: Column of pictures; where there is none, `video` holds paths of video files.
             name: For tables.
-            vectors: Precomputed visual vectors by image id, in place of pictures.
+            vectors: Precomputed visual vectors, or frames of videos, by image id, in place of pictures.
 
         Raises:
             DataError: If a column is missing, a row has no caption, or an image no vector.
         """
-        shown = {image_column} if vectors is None else set()
+        films = image_column not in rows.column_names and VIDEO in rows.column_names
+        shown = {image_column} if vectors is None and not films else set()
         missing = sorted({*columns.values(), *shown, "image_id"} - set(rows.column_names))
         if missing:
             raise DataError(f"The data set lacks {', '.join(missing)}; it has {', '.join(rows.column_names)}.")
@@ -102,7 +107,9 @@ class RetrievalSet:
             captions[language], answers[language] = texts, np.asarray(owners, dtype=np.int64)
         ids = list(rows["image_id"])
         if vectors is not None:
-            return cls(ids, captions, answers, visual=vectors.rows(ids, name), name=name)
+            return cls(ids, captions, answers, name=name, **vectors.shown(ids, name))
+        if films:
+            return cls(ids, captions, answers, videos=list(rows[VIDEO]), name=name)
         return cls(ids, captions, answers, pictures=Column(rows, image_column), name=name)
 
 
@@ -165,6 +172,61 @@ class Vectors:
                 f"{where}: {len(missing)} of {len(ids)} images have no visual vector, the first is '{missing[0]}'."
             )
         return np.asarray(self.array[[self.row_of[name] for name in ids]])
+
+    def shown(self, ids: list[str], where: str) -> dict[str, Any]:
+        """Vectors of some images by the name of the argument that takes them.
+
+        Raises:
+            DataError: If one is missing.
+        """
+        return {"visual": self.rows(ids, where)}
+
+
+class Frames:
+    """Precomputed features of the frames of videos by id, read one video at a time.
+
+    Args:
+        table: Frames of each video. (T_i, d)
+    """
+
+    def __init__(self, table: Mapping[str, np.ndarray]) -> None:
+        self.table = table
+
+    def shown(self, ids: list[str], where: str) -> dict[str, Any]:
+        """Frames of some videos by the name of the argument that takes them.
+
+        Raises:
+            DataError: Counting those that are missing and naming the first.
+        """
+        from ccr_adapters.data.benchmarks.bigfile import OnePerVideo
+
+        missing = [name for name in ids if name not in self.table]
+        if missing:
+            raise DataError(
+                f"{where}: {len(missing)} of {len(ids)} videos have no frames, the first is '{missing[0]}'."
+            )
+        return {"videos": OnePerVideo(self.table, ids)}
+
+
+def load_visual(path: Path, ids: Path | None) -> Vectors | Frames:
+    """Read what stands in place of pictures: one vector an image, or frames of videos.
+
+    Args:
+        path: `features.npy`; a BigFile folder, with `video2frames.txt` for frames; or a folder with `<id>.npy` a video.
+        ids: Image id of each row, a line each; the folders have theirs inside.
+
+    Raises:
+        DataError: If a file is missing or no array.
+    """
+    if not path.is_dir():
+        return Vectors.load(path, ids)
+    from ccr_adapters.data.benchmarks.bigfile import ArrayFolder, BigFile
+
+    arrays = ArrayFolder(path)
+    if arrays:
+        return Frames(arrays)
+    frames = BigFile(path).frames()
+    return Vectors.load(path, ids) if frames is None else Frames(frames)
 
 
 class Column:

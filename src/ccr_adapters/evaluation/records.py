@@ -21,6 +21,8 @@ from ccr_adapters.evaluation.significance import Comparison, paired_bootstrap
 
 BASE = "base"
 """Value of `pretrained` where the base is scored as it is."""
+TRANSLATE = "translate-test"
+"""Value of `pretrained` where the base is asked with captions that a machine translated; a suffix where scores are fused."""
 _NAMES = ("dataset", "model", "pretrained", "task", "language")
 _SHARES = {"t2i": "image_retrieval_recall", "i2t": "text_retrieval_recall"}
 _ARRAYS = ("t2i", "i2t", "t2i_precision", "i2t_precision", "caption_to_image")
@@ -34,7 +36,7 @@ class Record:
         path: Its JSON.
         dataset: Name of the data set.
         model: Name of the base.
-        pretrained: Name of the adapter, or `BASE`.
+        pretrained: Name of the adapter, `BASE`, or `TRANSLATE`.
         task: `zeroshot_retrieval`, or `retrieval` where that is not known or not so.
         language: Language of the captions.
         metrics: Recalls as CLIP_benchmark writes them: shares, not percentages.
@@ -53,7 +55,7 @@ class Record:
     @property
     def label(self) -> str:
         """The model as plots and comparisons name it."""
-        return f"{self.model} (base)" if self.pretrained == BASE else self.pretrained
+        return f"{self.model} ({self.pretrained})" if self.pretrained in (BASE, TRANSLATE) else self.pretrained
 
     @property
     def title(self) -> str:
@@ -76,6 +78,8 @@ class Record:
             **self.scores(),
             "setting": self.own.get("setting", "not checked"),
             "task": self.task,
+            "mt": "yes" if self.own.get("translate_test") else "no",
+            "ms": self.own.get("milliseconds_a_query"),
         }
 
     def ranks(self) -> RetrievalRanks:
@@ -104,6 +108,17 @@ def shares(metrics: RetrievalMetrics) -> dict[str, float]:
         for share, way in (("image_retrieval_recall", "t2i"), ("text_retrieval_recall", "i2t"))
         for k in CUTOFFS
     }
+
+
+def table_columns(records: Sequence[Record], columns: Mapping[str, str]) -> dict[str, str]:
+    """Columns of a table of results: whether a machine translates at inference, where any does, and what a query takes.
+
+    Args:
+        records: The results.
+        columns: Keys of `Record.row` with their headings.
+    """
+    translated = any(record.own.get("translate_test") for record in records)
+    return {**columns, "mt": "MT at inference", "ms": "ms a query"} if translated else dict(columns)
 
 
 def write_record(
@@ -172,10 +187,25 @@ def protocol_lines(records: Sequence[Record]) -> list[str]:
     for record in records:
         key = record.dataset, record.own.get("protocol", "protocol not recorded")
         languages.setdefault(key, []).append(record.language)
-    return [
+    lines = [
         f"{dataset} ({', '.join(dict.fromkeys(asked))}): {protocol}."
         for (dataset, protocol), asked in languages.items()
     ]
+    return lines + list(dict.fromkeys(_machine_line(record) for record in records if record.own.get("translate_test")))
+
+
+def _machine_line(record: Record) -> str:
+    """What a machine did at inference."""
+    facts = record.own["translate_test"]
+    if facts["how"] == "alone":
+        how = "the translation is asked instead of the caption"
+    else:
+        how = f"scores of the caption ({facts['weight']:.0%}) and of its translation are added, as NRCCR's published numbers are"
+    took = "not known" if facts["milliseconds"] is None else f"{facts['milliseconds']:.1f} ms"
+    return (
+        f"{record.label}, {record.title}: MT at inference: yes. Captions in English by {facts['translator']}; {how}. Time of one "
+        f"translation: {took}."
+    )
 
 
 def labels(leak: Mapping[str, Any]) -> dict[str, Any]:

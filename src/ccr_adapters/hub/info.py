@@ -14,16 +14,23 @@ from huggingface_hub.hf_api import RepoFile
 
 from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, VOCABULARY_WEIGHTS, inside, read_json
-from ccr_adapters.modeling.download import download, file_hash, hub_arguments, is_repository_id
-from ccr_adapters.modeling.hub_errors import hub_errors
+from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, VOCABULARY_WEIGHTS
+from ccr_adapters.modeling.download import download
 from ccr_adapters.modeling.layout import (
     carried_base,
     files_below,
     language_folders,
     owner,
     part_of,
+)
+from ccr_adapters.processing.hub_errors import hub_errors
+from ccr_adapters.processing.repository import (
+    file_hash,
+    hub_arguments,
+    inside,
+    is_repository_id,
     read_config,
+    read_json,
 )
 
 PARTS = ("adapter", "vocabulary rows", "projection", "head", "tokenizer", "configuration", "card", "other")
@@ -88,9 +95,19 @@ class AdapterInfo:
                     sums[part] += size
         return {part: size for part, size in sums.items() if size}
 
+    def shares(self) -> dict[str, float]:
+        """Share of each part that is there, in per cent of all bytes, the largest first."""
+        parts = sorted(self.by_part().items(), key=lambda part: -part[1])
+        return {part: round(100 * size / self.size, 1) for part, size in parts}
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        sums = {"size": self.size, "parts": self.by_part(), "languages": {c: self.by_part(c) for c in self.languages}}
+        sums = {
+            "size": self.size,
+            "parts": self.by_part(),
+            "shares": self.shares(),
+            "languages": {code: self.by_part(code) for code in self.languages},
+        }
         return {**asdict(self), "files": [asdict(file) for file in self.files], **sums}
 
     def to_text(self) -> str:
@@ -103,11 +120,14 @@ class AdapterInfo:
             "",
         ]
         columns = [*self.languages, ""]
-        rows = [["bytes", *(code or "shared" for code in columns), "all"]]
-        whole = self.by_part()
+        rows = [["bytes", *(code or "shared" for code in columns), "all", "share"]]
+        whole, shares = self.by_part(), self.shares()
         split = {code: self.by_part(code) for code in columns}
-        rows += [[part, *(f"{split[c].get(part, 0):,}" for c in columns), f"{whole[part]:,}"] for part in whole]
-        rows.append(["together", *(f"{sum(split[c].values()):,}" for c in columns), f"{self.size:,}"])
+        rows += [
+            [part, *(f"{split[c].get(part, 0):,}" for c in columns), f"{whole[part]:,}", f"{share:.1f}%"]
+            for part, share in shares.items()
+        ]
+        rows.append(["together", *(f"{sum(split[c].values()):,}" for c in columns), f"{self.size:,}", "100.0%"])
         return "\n".join([*lines, *_aligned(rows), "", *_aligned([[f.path, f"{f.size:,}"] for f in self.files])])
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.modeling.download import download, hub_arguments, is_repository_id
+from ccr_adapters.modeling.download import download
+from ccr_adapters.processing.repository import hub_arguments, is_repository_id
 
 
 def pull_adapter(

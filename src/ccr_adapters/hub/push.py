@@ -23,8 +23,9 @@ def push_adapter(
 ) -> Pushed:
     """Push an adapter repository: all of its files in one commit, so that one that dies changes nothing.
 
-    What the repository held of the same languages is replaced; other files stay. The card's example is made to load
-    the repository.
+    What the repository held of the same languages is replaced. Its other languages stay as they are: the pushed ones come
+    beside them, with one configuration for all, and the card gains a section. The card's example is made to load the
+    repository.
 
     Args:
         adapter: Folder that `save_pretrained` wrote, or a model.
@@ -41,7 +42,7 @@ def push_adapter(
 
     Raises:
         AdapterError: If the folder is no adapter repository, is broken, or holds pickles or unrelated files; if the
-            repository holds something that would be lost.
+            repository holds something that would be lost, or languages of another base.
         HubError: If the Hub refuses, or cannot be reached.
 
     Example:

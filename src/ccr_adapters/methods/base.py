@@ -107,6 +107,14 @@ class Method(nn.Module):
     def finish(self) -> None:
         """Remove what served training alone; called when a stage ends."""
 
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Compute activations again in the backward pass; `Trainer` calls this, with transformers' own keywords."""
+        self.model.activation_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """The same, under its older name."""
+        self.model.gradient_checkpointing_enable(**kwargs)
+
     # ------------------------------------------------------------------------------------------------ health of the run
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ class EnglishFineTune(Method):
         image_index: Tensor,
         pixel_values: Tensor | None = None,
         visual_vectors: Tensor | None = None,
+        **pictures: Tensor,
     ) -> dict[str, Tensor]:
         """Terms of a batch.
 
@@ -39,8 +40,9 @@ class EnglishFineTune(Method):
             image_index: Which picture each row shows. (B,)
             pixel_values: Pictures, for a base with an image tower. (B, 3, H, W)
             visual_vectors: Their vectors, for a text encoder alone. (B, d)
+            pictures: What else the image tower takes: SigLIP 2 at native resolution reads masks and shapes.
         """
         source = self.model.base_features(input_ids=source_input_ids, attention_mask=source_attention_mask)
         if pixel_values is not None:
-            visual_vectors = pooler_output(self.model.get_image_features(pixel_values))
+            visual_vectors = pooler_output(self.model.get_image_features(pixel_values, **pictures))
         return {"contrastive": info_nce(source, visual_vectors, scale=self.scale, ids=image_index)}  # type: ignore[arg-type]

@@ -13,8 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ccr_adapters.errors import AdapterError
+from ccr_adapters.processing.repository import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -52,31 +52,6 @@ def written_aside(folder: str | Path) -> Iterator[Path]:
             os.replace(path, destination)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def inside(folder: Path, relative: str) -> Path:
-    """Join, refusing a path that climbs out of the folder."""
-    parts = PurePosixPath(relative)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in relative:
-        raise AdapterError(f"The configuration points outside its repository: {relative!r}.")
-    return folder / relative
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        AdapterError: If the file is missing or holds no JSON object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. Is this an adapter repository?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AdapterError(f"'{path}' is no valid JSON ({error}). Download it again.") from error
-    if not isinstance(values, dict):
-        raise AdapterError(f"'{path}' holds a {type(values).__name__}; expected a JSON object.")
-    return values
 
 
 def read_adapter_config(folder: Path) -> PeftConfig:
@@ -125,7 +100,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
-    """Write tensors, floating-point ones in another precision if one is given."""
+    """Write tensors, floating-point ones in another precision if one is given.
+
+    Raises:
+        AdapterError: If a value is too large for that precision, or is not finite to begin with.
+    """
     tensors = {
         key: value.detach()
         .to("cpu", dtype if dtype and value.is_floating_point() else value.dtype)
@@ -133,6 +112,12 @@ def write_tensors(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | 
         .clone()
         for key, value in state.items()
     }
+    for key, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise AdapterError(
+                f"'{key}' holds a value that {str(value.dtype).removeprefix('torch.')} cannot hold, or that is not finite. Nothing "
+                "was saved; save in float32, and look at how it was trained if that fails too."
+            )
     save_file(tensors, str(path), metadata={"format": "pt"})
 
 
@@ -174,14 +159,12 @@ def write_adapter(
     """Write the adapter of one language as peft would."""
     config: PeftConfig = base.peft_config[code]  # type: ignore[index, assignment]
     state = get_peft_model_state_dict(base, adapter_name=code, save_embedding_layers=False)
-    tensors = {
-        f"{PEFT_PREFIX}{key}": value.detach().to("cpu", dtype or value.dtype).contiguous().clone()
-        for key, value in state.items()
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+    write_tensors(folder / ADAPTER_WEIGHTS, {f"{PEFT_PREFIX}{key}": value for key, value in state.items()}, dtype)
     values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
-    values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True)
+    # by which AutoPeftModel finds the class of the base
+    mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True, auto_mapping=mapping)
     text = json.dumps(values, indent=2, sort_keys=True, default=str)
     (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 

@@ -17,8 +17,8 @@ from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
-    read_json,
 )
+from ccr_adapters.processing.repository import read_json
 
 UNKNOWN = "not recorded"
 

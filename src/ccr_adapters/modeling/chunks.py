@@ -45,7 +45,7 @@ def map_in_chunks(encode: Callable[..., Tensor], rows: int, inputs: dict[str, An
 
     def part(piece: slice) -> Tensor:
         cut = {k: v[piece] if isinstance(v, Tensor) and len(v) == count else v for k, v in inputs.items()}
-        found: Tensor = checkpoint(encode, use_reentrant=False, **cut)
+        found: Tensor = checkpoint(lambda: encode(**cut), use_reentrant=False)
         return found
 
     return torch.cat([part(piece) for piece in _slices(rows, count)])

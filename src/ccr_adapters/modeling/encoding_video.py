@@ -77,14 +77,15 @@ def encode_video(
     found = []
     # a base that reads clips has a number of its own, whatever a head has places for
     count = frames if hasattr(model.base, "get_video_features") else _frames_of(frames, most)
-    rows = _frame_vectors(model, videos, count, batch_size, show_progress, unit)
+    rows = frame_vectors(
+        model, videos, frames=count, batch_size=batch_size, show_progress=show_progress, normalize=unit
+    )
     while group := list(islice(rows, _POOLED)):
         if most:
             stacked, mask = stack_frames(group, most)
             found.append(map_visual(model, stacked, own, mask))  # (n, d')
         else:
-            means = mean_frames(group) if unit else np.stack([vectors.mean(0) for vectors in group])  # (n, d)
-            found.append(map_visual(model, torch.from_numpy(means), own))
+            found.append(map_visual(model, torch.from_numpy(mean_frames(group, unit=unit)), own))
     if not found:
         return torch.empty((0, model.dim_of(code)))
     return torch.cat([vectors.float() for vectors in found]).to(model.device)
@@ -115,18 +116,35 @@ def encode_frames(
         VideoError: Naming a video that cannot be read.
         ImageError: If the base has no tower for what came.
     """
-    return list(_frame_vectors(model, videos, frames, batch_size, show_progress, True))
+    return list(frame_vectors(model, videos, frames=frames, batch_size=batch_size, show_progress=show_progress))
 
 
-def _frames_of(asked: int | None, most: int) -> int | None:
-    """How many frames to take, for a head that has places for so many."""
-    return most or asked if asked is None else min(asked, most or asked)
-
-
-def _frame_vectors(
-    model: EncodesVideos, videos: Any, frames: int | None, batch_size: int, show_progress: bool | None, unit: bool
+def frame_vectors(
+    model: EncodesVideos,
+    videos: Any,
+    *,
+    frames: int | None = None,
+    batch_size: int = 32,
+    show_progress: bool | None = None,
+    normalize: bool = True,
 ) -> Iterator[np.ndarray]:
-    """Each video's frame vectors, in order, as soon as its last frame is encoded; `unit`: at length 1. (T_i, d)"""
+    """The same one video after the other, each as soon as its last frame is encoded.
+
+    Args:
+        model: The model.
+        videos: As in `encode_video`.
+        frames: Most frames of a video; 8 by default.
+        batch_size: Frames a forward pass.
+        show_progress: A progress bar; by default from 2,048 videos on.
+        normalize: At length 1; otherwise as the image tower gives them, for a head that reads their lengths.
+
+    Yields:
+        Vectors of a video's frames, on the CPU. (T_i, d)
+
+    Raises:
+        VideoError: Naming a video that cannot be read.
+        ImageError: If the base has no tower for what came.
+    """
     if batch_size < 1 or (frames is not None and frames < 1):
         raise VideoError(f"`frames` is {frames}, `batch_size` {batch_size}; both must be 1 or more.")
     items = as_videos(videos)
@@ -135,10 +153,28 @@ def _frame_vectors(
         _check_tower(model, items)
     clips = hasattr(model.base, "get_video_features")
     encode = _clips if clips else _frames
-    rows = encode(model, _checked(model, items), frames, batch_size, unit)
+    rows = encode(model, _checked(model, items), frames, batch_size, normalize)
     yield from tqdm(
         rows, desc="Videos", unit="videos", total=len(items), disable=not is_long(show_progress, len(items))
     )
+
+
+def frames_asked(model: EncodesVideos, language: str | None) -> int | None:
+    """How many frames of a video a language looks at; `None` where the base decides.
+
+    Args:
+        model: The model.
+        language: The language.
+    """
+    own = model.space(language)
+    if own is None or hasattr(model.base, "get_video_features"):
+        return None
+    return int(model.heads[own].config.frames) or None  # type: ignore[union-attr, arg-type]
+
+
+def _frames_of(asked: int | None, most: int) -> int | None:
+    """How many frames to take, for a head that has places for so many."""
+    return most or asked if asked is None else min(asked, most or asked)
 
 
 def _checked(model: EncodesVideos, items: Any) -> Iterator[Any]:
@@ -167,8 +203,10 @@ def _check_tower(model: EncodesVideos, videos: Iterable[Any], first: int = 0) ->
 
 def _features(video: Any) -> np.ndarray:
     """Features as they came: whoever pools them knows whether their length means anything. (T, d)"""
-    found: np.ndarray = torch.as_tensor(video).detach().float().cpu().numpy()
-    return found
+    if isinstance(video, Tensor):
+        video = video.detach().float().cpu().numpy()
+    # a copy, in order: an array may be read-only, or a view that torch does not take
+    return np.array(video, dtype=np.float32)
 
 
 def _frames(
@@ -243,4 +281,4 @@ def _clip_pass(model: EncodesVideos, clips: list[list[Any]], length: int, unit: 
         return _to_numpy(pooler_output(model.get_video_features(pixels)), unit)
 
 
-__all__ = ["encode_frames", "encode_video"]
+__all__ = ["encode_frames", "encode_video", "frame_vectors", "frames_asked"]

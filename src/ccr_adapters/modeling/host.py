@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.full import FullConfig, FullLayer
 from ccr_adapters.modeling.heads import Head
 from ccr_adapters.modeling.recognise import check_base
+from ccr_adapters.modeling.shelf import Place, Shelf
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.captions import end_token_id
@@ -65,7 +67,10 @@ class LanguageHost(PreTrainedModel):
         self.heads = nn.ModuleDict()
         self.auxiliary: list[str] = []  # networks of a method in training, which are no languages
         self.processor = processor
+        self.base_folder: Path | None = None  # of a base that an adapter names by a path of its own
+        self.shelf = Shelf()
         self.active_language: str | None = None
+        self.verified_sha256: str | None = None  # of the base, as adapters were found to need it
         self.base_frozen = True
         check_base(self.base, config.pooling)  # refuse a base whose captions cannot be followed now
         self.eval()
@@ -137,11 +142,11 @@ class LanguageHost(PreTrainedModel):
 
     def check_new_language(self, code: str) -> None:
         """Refuse a code that is taken, or that means the base."""
-        if code in self.config.languages:
+        if code in self.languages:
             raise LanguageError(f"Language {code!r} is already there. Remove it first with delete_language({code!r}).")
         # adapters lie in module dictionaries, where the name of a method is taken: Tongan's 'to', for one
         taken = hasattr(nn.ModuleDict, code)
-        if code in BASE_LANGUAGES or code == "active" or not code or "." in code or "/" in code or taken:
+        if code in BASE_LANGUAGES or code in ("active", "auto") or not code or "." in code or "/" in code or taken:
             raise LanguageError(
                 f"{code!r} cannot be added: it means the base, is no language code, or is a name that torch needs. Use one like "
                 "'de', or the three-letter code ('ton')."
@@ -180,11 +185,27 @@ class LanguageHost(PreTrainedModel):
     def _forget(self, code: str, adapter: PeftConfig) -> None:
         """Remove an adapter, or what a failed injection left of it."""
         getattr(self.base, "peft_config", {}).pop(code, None)
-        delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(adapter.peft_type)])
+        trained = [parameter for parameter in self.base.parameters() if parameter.requires_grad]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
+            delete_adapter(self.base, code, prefix=PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(adapter.peft_type)])
+        # peft makes another adapter the active one, and thereby trainable
+        self.base.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
     def delete_language(self, code: str) -> None:
         """Remove a language and its weights."""
         self.known_language(code)
+        with self.shelf.alone():
+            self.shelf.places.pop(code, None)
+            if code in self.config.languages:
+                self.take_language(code)
+        if self.active_language == code:
+            self.active_language = next(iter(self.languages), None)
+
+    def take_language(self, code: str) -> None:
+        """Unload a language; one that came from somewhere stays known, and is loaded again when it is asked for."""
         self._forget(code, self.base.peft_config[code])
         for parts in (self.vocabularies, self.heads):
             if code in parts:
@@ -192,8 +213,14 @@ class LanguageHost(PreTrainedModel):
         del self.config.languages[code]
         if self.processor is not None:
             self.processor.remove_language(code)
-        if self.active_language == code:
-            self.active_language = next(iter(self.config.languages), None)
+
+    def may_leave(self, code: str) -> bool:
+        """Whether nothing would be lost if a language that came from somewhere were unloaded: none of it is in training."""
+        parts: list[nn.Module] = [owner[code] for owner in (self.vocabularies, self.heads) if code in owner]
+        for layer in self._tuner_layers():
+            owners = [getattr(layer, name) for name in layer.adapter_layer_names]
+            parts += [owner[code] for owner in owners if code in owner]
+        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
 
     def add_auxiliary(self, name: str, like: str) -> None:
         """Add an untrained network like a language's, for a method that trains a teacher beside it.
@@ -222,8 +249,29 @@ class LanguageHost(PreTrainedModel):
 
     @property
     def languages(self) -> list[str]:
-        """Codes of the languages that have an adapter here."""
+        """Codes of the languages that can be used: those in memory, and those that are loaded on first use."""
+        return [*self.config.languages, *(code for code in self.shelf.places if code not in self.config.languages)]
+
+    @property
+    def loaded_languages(self) -> list[str]:
+        """Codes of the languages in memory."""
         return list(self.config.languages)
+
+    @property
+    def max_languages(self) -> int | None:
+        """Most languages in memory; those not used for longest leave, unless they were added or trained here."""
+        return self.shelf.most
+
+    @max_languages.setter
+    def max_languages(self, most: int | None) -> None:
+        self.shelf.most = most
+        self.shelf.make_room(self)
+
+    def language_config(self, code: str) -> LanguageConfig:
+        """What a language adds to the base, whether it is in memory or not."""
+        known = self.known_language(code)
+        found: LanguageConfig = self.config.languages.get(known) or self.shelf.places[known].language
+        return found
 
     @property
     def modalities(self) -> list[str]:
@@ -252,7 +300,7 @@ class LanguageHost(PreTrainedModel):
 
     def known_language(self, code: str) -> str:
         """The code, if it has an adapter; else an error that lists those there are."""
-        if code not in self.config.languages:
+        if code not in self.config.languages and code not in self.shelf.places:
             raise LanguageError(
                 f"Language {code!r} has no adapter. Loaded: {', '.join(sorted(self.languages)) or 'none'}. Load one with "
                 "CCRModel.from_pretrained(folder) or load_language(folder), or pass language=None for the base."
@@ -261,23 +309,26 @@ class LanguageHost(PreTrainedModel):
 
     def resolve_language(self, code: str | None) -> str | None:
         """The language that a code means: `"active"` the chosen one, `None` and `"en"` the base (`None`)."""
-        if code is None or (code in BASE_LANGUAGES and code not in self.config.languages):
+        if code is None or (code in BASE_LANGUAGES and code not in self.languages):
             return None
         return self.active_language if code == "active" else self.known_language(code)
 
     def dim_of(self, code: str | None) -> int:
         """Width of the space that a language's vectors live in."""
         own = self.space(code)
-        return self.embedding_dim if own is None else int(self.heads[own].config.space)  # type: ignore[union-attr, arg-type]
+        head = None if own is None else self.language_config(own).head
+        return self.embedding_dim if head is None else head.space
 
     def disentangles(self, code: str) -> bool:
         """Whether a language's adapter is dynamic, and so makes disentangled features."""
-        config = getattr(self.base, "peft_config", {}).get(self.known_language(code))
+        self.shelf.load(self, self.known_language(code))
+        config = getattr(self.base, "peft_config", {}).get(code)
         return isinstance(config, DASDConfig) and config.disentangles
 
     def trainable(self, code: str) -> list[nn.Parameter]:
         """Make the parameters of one language trainable, and of what trains it; freeze all others, and return them."""
-        self.known_language(code)
+        self.shelf.load(self, self.known_language(code))
+        self.shelf.places.pop(code, None)  # what is trained is nowhere else
         self.requires_grad_(False)
         names = [code, *self.auxiliary]
         for layer in self._tuner_layers():
@@ -312,11 +363,22 @@ class LanguageHost(PreTrainedModel):
             _keep_still(self.base)
         return self
 
+    def fetch_language(self, code: str, place: Place) -> Path:
+        """Download what a language needs; a model that can load says how."""
+        raise NotImplementedError
+
+    def put_language(self, code: str, place: Place, folder: Path) -> None:
+        """Load a language that was fetched; a model that can load says how."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------------------------------------------- passes
 
     def space(self, code: str | None) -> str | None:
         """Whose space the vectors of a language live in: its own code if it has a head, `None` for the base's."""
-        return code if code is not None and code in self.heads else None
+        if code is None:
+            return None
+        waiting = self.shelf.places.get(code) if code not in self.config.languages else None
+        return code if code in self.heads or (waiting is not None and waiting.language.head is not None) else None
 
     def mixes_languages(self) -> bool:
         """Whether rows of several languages can share a pass: dynamic adapters know names per row, others do not."""

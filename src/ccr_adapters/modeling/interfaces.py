@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 
+from ccr_adapters.configuration import LanguageConfig
 from ccr_adapters.dasd import Condition
+from ccr_adapters.modeling.shelf import Place, Shelf
 from ccr_adapters.processing import CCRProcessor
 
 
@@ -67,7 +70,11 @@ class HoldsLanguages(Protocol):
     """A model whose languages can be written and read."""
 
     base: Any
+    base_folder: Path | None
+    base_frozen: bool
     config: Any
+    shelf: Shelf
+    verified_sha256: str | None
     vocabularies: nn.ModuleDict
     heads: nn.ModuleDict
     processor: CCRProcessor | None
@@ -76,8 +83,15 @@ class HoldsLanguages(Protocol):
     def languages(self) -> list[str]:
         """Codes of the languages."""
 
+    @property
+    def loaded_languages(self) -> list[str]:
+        """Codes of those in memory."""
+
     def known_language(self, code: str) -> str:
         """The code, if it has an adapter."""
+
+    def language_config(self, code: str) -> LanguageConfig:
+        """What a language adds to the base."""
 
     def check_new_language(self, code: str) -> None:
         """Refuse a code that is taken or reserved."""
@@ -90,6 +104,18 @@ class HoldsLanguages(Protocol):
 
     def delete_language(self, code: str) -> None:
         """Remove a language."""
+
+    def take_language(self, code: str) -> None:
+        """Unload a language."""
+
+    def may_leave(self, code: str) -> bool:
+        """Whether nothing would be lost if it were unloaded."""
+
+    def fetch_language(self, code: str, place: Place) -> Path:
+        """Download what a language needs."""
+
+    def put_language(self, code: str, place: Place, folder: Path) -> None:
+        """Load a language that was fetched."""
 
     def set_language(self, code: str | None) -> None:
         """Choose the active language."""

@@ -13,28 +13,10 @@ from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_WEIGHTS,
     HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
-    inside,
-    read_json,
 )
+from ccr_adapters.processing.repository import CONFIG, TOKENIZER_FILES, inside, read_json
 
-CONFIG = "config.json"
 CARD = "README.md"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "bpe.codes",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "target.spm",
-)
 LANGUAGE_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS, *TOKENIZER_FILES)
 # What was measured may lie beside the card that tells it.
 TOP_FILES = (
@@ -60,19 +42,6 @@ _PARTS = {
     CARD: "card",
     **dict.fromkeys(TOKENIZER_FILES, "tokenizer"),
 }
-
-
-def read_config(folder: Path) -> CCRConfig:
-    """The configuration of an adapter repository.
-
-    Raises:
-        AdapterError: If the folder holds something else.
-        ConfigError: If a key is unknown, as in a newer format.
-    """
-    kind = read_json(folder / CONFIG).get("model_type")
-    if kind != "ccr":
-        raise AdapterError(f"'{folder}' holds a {kind!r} model, not an adapter repository of this package.")
-    return CCRConfig.from_pretrained(str(folder))
 
 
 def clean(folder: str) -> str:

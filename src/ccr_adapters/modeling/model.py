@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,21 @@ from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
 from ccr_adapters.modeling.chunks import encode_in_chunks, map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
 from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.modeling.host import LanguageHost
+from ccr_adapters.modeling.language_files import fetch_language, load_language
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
+from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.towers import TextTower, pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
-from ccr_adapters.processing.captions import end_token_id, pad_token_id
+from ccr_adapters.processing.captions import check_captions, end_token_id, pad_token_id
+from ccr_adapters.processing.language_id import MIN_CONFIDENCE
 
 
 @dataclass
@@ -126,9 +131,10 @@ class CCRModel(LanguageHost):
 
     def base_features(self, **inputs: Any) -> Tensor:
         """Features of the base, as if no adapter were there; not normalised. (B, d)"""
-        if splits(self._rows_at_once, len(inputs["input_ids"])):
-            return map_in_chunks(self._base_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
-        return self._base_rows(**inputs)
+        with self.shelf.using(self, []):
+            if splits(self._rows_at_once, len(inputs["input_ids"])):
+                return map_in_chunks(self._base_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
+            return self._base_rows(**inputs)
 
     def _base_rows(self, **inputs: Any) -> Tensor:
         if not any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
@@ -207,9 +213,11 @@ class CCRModel(LanguageHost):
     ) -> tuple[Tensor, Tensor, Condition]:
         """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
         given = (input_ids, attention_mask, pooled_at, language, source)
-        if splits(self._rows_at_once, len(input_ids)):
-            return encode_in_chunks(self._adapted_rows, self._rows_at_once, *given)  # type: ignore[arg-type]
-        return self._adapted_rows(*given)
+        codes = {language} if isinstance(language, str) else set(language)
+        with self.shelf.using(self, codes.intersection(self.languages)):
+            if splits(self._rows_at_once, len(input_ids)):
+                return encode_in_chunks(self._adapted_rows, self._rows_at_once, *given)  # type: ignore[arg-type]
+            return self._adapted_rows(*given)
 
     def _adapted_rows(
         self,
@@ -351,6 +359,8 @@ class CCRModel(LanguageHost):
     ) -> CCROutput:
         """Score captions against pictures, as transformers' dual encoders do, in the space of the captions' language.
 
+        One side alone gives its vectors, which is what the pipelines for feature extraction ask for.
+
         Args:
             input_ids: Ids of the captions. (B, L)
             pixel_values: Pictures. (M, 3, H, W)
@@ -359,20 +369,25 @@ class CCRModel(LanguageHost):
             visual_embeds: Visual vectors instead of pictures. (M, d)
             language: Language of the captions; by default the active one.
             return_loss: Also return the base family's contrastive loss over the batch.
-            kwargs: Ignored, as transformers' data collators pass more than is needed.
+            kwargs: `pixel_attention_mask` and `spatial_shapes`, for an image tower that reads them (SigLIP 2 at native
+                resolution); all else is ignored, as transformers' data collators pass more than is needed.
         """
-        if input_ids is None or (pixel_values is None) == (visual_embeds is None):
-            raise ConfigError("Pass `input_ids`, and either `pixel_values` or `visual_embeds`.")
-        text = F.normalize(
-            pooler_output(self.get_text_features(input_ids, attention_mask, pooled_at, language)), dim=-1
-        )
-        if visual_embeds is None:
-            visual_embeds = pooler_output(self.get_image_features(pixel_values))  # type: ignore[arg-type]
-        spoken = self.resolve_language(language) if language is None or isinstance(language, str) else None
-        if spoken is not None and self.space(spoken) is not None:
-            visual = self.heads[spoken].visual(visual_embeds)  # type: ignore[operator]
-        else:
-            visual = F.normalize(visual_embeds, dim=-1)
+        sides = (input_ids is not None) + (pixel_values is not None or visual_embeds is not None)
+        if sides == 0 or (sides == 1 and return_loss) or (pixel_values is not None and visual_embeds is not None):
+            raise ConfigError(
+                "Pass `input_ids`, and either `pixel_values` or `visual_embeds`; one side alone gives its vectors, but no loss."
+            )
+        text = visual = None
+        if input_ids is not None:
+            features = self.get_text_features(input_ids, attention_mask, pooled_at, language)
+            text = F.normalize(pooler_output(features), dim=-1)
+        if pixel_values is not None:
+            shapes = {name: kwargs[name] for name in ("pixel_attention_mask", "spatial_shapes") if name in kwargs}
+            visual_embeds = pooler_output(self.get_image_features(pixel_values, **shapes))
+        if visual_embeds is not None:
+            visual = self._in_space(visual_embeds, language)
+        if text is None or visual is None:
+            return CCROutput(text_embeds=text, image_embeds=visual)
         logits = text @ visual.t().to(text.dtype) * self.logit_scale
         bias = getattr(self.base, "logit_bias", None)
         if bias is not None:
@@ -392,6 +407,14 @@ class CCRModel(LanguageHost):
             text_embeds=text,
             image_embeds=visual,
         )
+
+    def _in_space(self, vectors: Tensor, language: str | Sequence[str] | None) -> Tensor:
+        """Visual vectors in the space of captions' language, L2-normalised. (M, d) -> (M, d')"""
+        spoken = self.resolve_language(language) if language is None or isinstance(language, str) else None
+        if spoken is None or self.space(spoken) is None:
+            return F.normalize(vectors, dim=-1)
+        mapped: Tensor = self.heads[spoken].visual(vectors)  # type: ignore[operator]
+        return mapped
 
     @property
     def logit_scale(self) -> Tensor:
@@ -418,13 +441,37 @@ class CCRModel(LanguageHost):
         *,
         batch_size: int = 64,
         show_progress: bool | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
     ) -> Tensor:
-        """Encode captions; see [`ccr_adapters.modeling.encoding.encode_text`]. -> (N, d), L2-normalised"""
-        return encode_text(self, captions, language, batch_size=batch_size, show_progress=show_progress)
+        """Encode captions; see [`ccr_adapters.modeling.encoding.encode_text`]. -> (N, d), L2-normalised
+
+        `language="auto"` recognises the language of each caption; those recognised with less than `min_confidence` go to the
+        base (see [`ccr_adapters.modeling.auto_language.resolve_auto`]).
+        """
+        if language == AUTO:
+            captions = check_captions([captions] if isinstance(captions, str) else captions)
+            language = resolve_auto(self, captions, min_confidence)
+        with self._using(language):
+            return encode_text(self, captions, language, batch_size=batch_size, show_progress=show_progress)
+
+    @contextmanager
+    def _using(self, language: str | Sequence[str | None] | None) -> Iterator[None]:
+        """Have the languages of some captions in memory."""
+        single = language is None or isinstance(language, str)
+        codes = [self.resolve_language(language)] if single else [*map(self._spoken, language, count())]  # type: ignore[arg-type]
+        with self.shelf.using(self, [code for code in codes if code is not None]):
+            yield
+
+    def _spoken(self, code: str | None, row: int) -> str | None:
+        try:
+            return self.resolve_language(code)
+        except LanguageError as error:
+            raise LanguageError(f"Caption {row}: {error}") from error
 
     def encode_source(self, captions: str | Sequence[str], language: str | None = "active", **kwargs: Any) -> Tensor:
         """Encode captions of the base's own language for a language's space; see the function of that name. -> (N, d)"""
-        return encode_source(self, captions, language, **kwargs)
+        with self._using(language):
+            return encode_source(self, captions, language, **kwargs)
 
     def encode_image(
         self,
@@ -435,7 +482,8 @@ class CCRModel(LanguageHost):
         show_progress: bool | None = None,
     ) -> Tensor:
         """Encode pictures; see [`ccr_adapters.modeling.encoding.encode_image`]. -> (M, d), L2-normalised"""
-        return encode_image(self, pictures, language, batch_size=batch_size, show_progress=show_progress)
+        with self._using(language):
+            return encode_image(self, pictures, language, batch_size=batch_size, show_progress=show_progress)
 
     def encode_video(
         self,
@@ -447,7 +495,10 @@ class CCRModel(LanguageHost):
         show_progress: bool | None = None,
     ) -> Tensor:
         """Encode videos; see [`ccr_adapters.modeling.encoding_video.encode_video`]. -> (N, d), L2-normalised"""
-        return encode_video(self, videos, language, frames=frames, batch_size=batch_size, show_progress=show_progress)
+        with self._using(language):
+            return encode_video(
+                self, videos, language, frames=frames, batch_size=batch_size, show_progress=show_progress
+            )
 
     def encode_frames(self, videos: Any, **kwargs: Any) -> list[np.ndarray]:
         """Vectors of the frames of videos by the base, to train on; see the function of that name. -> (T_i, d) each"""
@@ -455,7 +506,8 @@ class CCRModel(LanguageHost):
 
     def map_visual(self, vectors: Tensor, language: str | None = "active", mask: Tensor | None = None) -> Tensor:
         """Visual vectors of the base in a language's space, as they are unless it has its own. (M, d) -> (M, d')"""
-        return map_visual(self, vectors, language, mask)
+        with self._using(language):
+            return map_visual(self, vectors, language, mask)
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write an adapter repository; see [`ccr_adapters.modeling.persistence.save_model`]."""
@@ -472,8 +524,19 @@ class CCRModel(LanguageHost):
         return model
 
     def load_language(self, folder: str | Path, code: str | None = None, **kwargs: Any) -> list[str]:
-        """Add the languages of another adapter repository for the same base; returns their codes."""
+        """Add the languages of another adapter repository for the same base; returns their codes.
+
+        `lazy=True` leaves them where they are until they are asked for.
+        """
         return load_languages(self, folder, code, **kwargs)
+
+    def fetch_language(self, code: str, place: Place) -> Path:
+        """Download what a language needs; returns the folder that its paths start from."""
+        return fetch_language(code, place)
+
+    def put_language(self, code: str, place: Place, folder: Path) -> None:
+        """Load a language that was fetched."""
+        load_language(self, code, place.language, folder)
 
     def base_sha256(self) -> str:
         """Hash of the base's weights."""

@@ -10,36 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
-from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
-from ccr_adapters.dasd import find_text_encoder
-from ccr_adapters.dasd.families import caption_limit
-from ccr_adapters.errors import AdapterError, CCRError, LanguageError
+from ccr_adapters.configuration import CCRConfig, LanguageConfig
+from ccr_adapters.errors import AdapterError, LanguageError
 from ccr_adapters.modeling.adapter_folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    HEAD_WEIGHTS,
-    VOCABULARY_WEIGHTS,
-    fill_adapter,
-    fill_module,
-    inside,
-    read_adapter_config,
-    read_tensors,
-    write_adapter,
-    write_tensors,
     written_aside,
 )
 from ccr_adapters.modeling.card import write_card
-from ccr_adapters.modeling.download import hub_arguments, local_folder, wanted
+from ccr_adapters.modeling.download import local_folder, wanted
 from ccr_adapters.modeling.interfaces import HoldsLanguages
-from ccr_adapters.modeling.layout import earlier_files, files_below, read_config, remove_leftovers
+from ccr_adapters.modeling.language_files import fetch_language, load_language, precision_of, write_language
+from ccr_adapters.modeling.layout import earlier_files, files_below, remove_leftovers
 from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_for
+from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.upload import check_folder, upload
-from ccr_adapters.modeling.vocabulary import Vocabulary
-from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import TINY_CLIP, resolve_base
+from ccr_adapters.processing.repository import at_commit, hub_arguments, inside, read_config
 
 PUSH_ARGUMENTS = ("private", "token", "revision", "commit_message", "replace")
 
@@ -49,7 +37,8 @@ def save_model(
     save_directory: str | Path,
     *,
     language: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
+    row_tolerance: float | None = None,
     evidence: dict[str, Any] | None = None,
     push_to_hub: bool = False,
     **kwargs: Any,
@@ -62,34 +51,31 @@ def save_model(
         model: The model.
         save_directory: The folder. One language lies at its top, several get a folder each.
         language: Only this one; default all.
-        dtype: Precision of the written weights; default as they are. `torch.float16` halves the download.
+        dtype: Precision of the written weights; default as they are. `torch.float16`, or `"float16"`, halves the download.
+        row_tolerance: Write only those rows of a vocabulary with a `source` of which a value has moved further from it than
+            this; readers take the others from the source.
         evidence: What was measured, for the card: `training`, `metrics`, ... (see `ccr_adapters.modeling.card`).
         push_to_hub: Upload afterwards exactly what was written (`repo_id=`, by default the folder's name, `private=`,
             `token=`, `revision=`, `commit_message=`, `replace=`; see `ccr_adapters.modeling.upload.upload`).
         kwargs: Those arguments; those of transformers' own `save_pretrained` have no meaning here.
     """
+    precision = precision_of(dtype)
     codes = [language] if language else model.languages
     if not codes:
         raise LanguageError("There is no language to save; add one with add_language(...).")
     for code in codes:
         model.known_language(code)
     config = model.config
-    name, sha256 = config.base_model_name_or_path, model.base_sha256()
-    chosen = {code: config.languages[code] for code in codes}
-    folders = {code: code if len(codes) > 1 else "" for code in codes}
     target = Path(save_directory)
+    name, sha256 = _base_name(model, target), model.base_sha256()
+    chosen = {code: model.language_config(code) for code in codes}
+    folders = {code: code if len(codes) > 1 else "" for code in codes}
     earlier = earlier_files(target, codes)
     with written_aside(target) as aside:
         for code in codes:
-            folder = aside / folders[code]
-            write_adapter(folder, model.base, code, base_name=name, revision=config.base_revision, dtype=dtype)
-            if code in model.vocabularies:
-                table: Any = model.vocabularies[code]
-                write_tensors(folder / VOCABULARY_WEIGHTS, table.trained_state(), dtype)
-            if code in model.heads:
-                write_tensors(folder / HEAD_WEIGHTS, model.heads[code].state_dict(), dtype)
-            if model.processor is not None and model.processor.languages.get(code, (None,))[0] is not None:
-                model.processor.languages[code][0].save_pretrained(str(folder))
+            with model.shelf.using(model, [code]):
+                vocabulary = write_language(model, code, aside / folders[code], name, precision, row_tolerance)
+            chosen[code] = replace(chosen[code], vocabulary=vocabulary)
         written = CCRConfig(
             base_model_name_or_path=name,
             base_revision=config.base_revision,
@@ -110,6 +96,14 @@ def save_model(
         upload(target, kwargs.get("repo_id") or target.name, mine, **chosen_arguments)
 
 
+def _base_name(model: HoldsLanguages, target: Path) -> str | None:
+    """How an adapter in a folder names its base: one that lies here is found from there, if both move together too."""
+    if model.base_folder is None:
+        name: str | None = model.config.base_model_name_or_path
+        return name
+    return Path(os.path.relpath(model.base_folder, target.resolve())).as_posix()
+
+
 def load_model(
     cls: Any,
     pretrained_model_name_or_path: str | Path,
@@ -121,6 +115,8 @@ def load_model(
     device_map: Any | None = None,
     subfolder: str | None = None,
     languages: Iterable[str] | Mapping[str, str] | None = None,
+    lazy: bool = False,
+    max_languages: int | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load an adapter repository together with its base.
@@ -139,6 +135,9 @@ def load_model(
         device_map: A device for the whole model (`"cuda"`, `"cpu"`).
         subfolder: Folder inside the repository.
         languages: Only these; of a repository of the Hub, only their files are downloaded.
+        lazy: Load (and download) each language when it is first used.
+        max_languages: Most languages in memory at a time; the one not used for longest makes room, and is loaded again
+            when it is asked for. `None`: no bound.
         kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Raises:
@@ -149,16 +148,25 @@ def load_model(
     hub = hub_arguments(kwargs)
     name = pretrained_model_name_or_path
     if languages is not None and not subfolder and is_base(name, hub):
-        return _load_on_base(cls, name, languages, hub, processor=processor, dtype=dtype, device_map=device_map)
+        model = _load_on_base(
+            cls, name, languages, hub, processor=processor, dtype=dtype, max_languages=max_languages, lazy=lazy
+        )
+        return _ready(model, device_map)
     codes = listed_codes(languages, name)
-    folder = inside(local_folder(name, hub, codes, subfolder), subfolder or "")
+    now = [] if lazy or max_languages is not None else codes
+    root = local_folder(name, hub, now, subfolder)
+    folder = inside(root, subfolder or "")
     own = read_config(folder)
     place = own.base_model_name_or_path if base is None else base
     if place is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
     elsewhere = {key: value for key, value in hub.items() if key != "revision"}
+    beside = None
     if isinstance(place, (str, os.PathLike)):
         place = resolve_base(str(place), folder)
+        named = own.base_model_name_or_path
+        if base is None and named != place and not Path(str(named)).is_absolute() and Path(place).is_dir():
+            beside = None if named == TINY_CLIP else Path(place).resolve()
         try:
             module = AutoModel.from_pretrained(
                 place, revision=own.base_revision or "main", dtype=dtype or torch.float32, **elsewhere
@@ -176,10 +184,38 @@ def load_model(
     chosen = {code: own.languages[code] for code in wanted(own, codes, name)}
     own.languages = {}
     model = cls(own, module, processor)
+    model.base_folder = beside
+    model.max_languages = max_languages
     _check_base(model, own)
-    for code, language in chosen.items():
-        _load_language(model, code, language, folder)
+    places = _places(name, root, chosen, hub, subfolder)
+    for code, place in places.items():
+        _add(model, code, place, lazy=lazy, folder=folder if now is codes else None)
     return _ready(model, device_map)
+
+
+def _places(
+    name: str | Path,
+    root: Path,
+    languages: Mapping[str, LanguageConfig],
+    hub: Mapping[str, Any],
+    subfolder: str | None = None,
+) -> dict[str, Place]:
+    """Where languages come from: a folder wherever the process goes, a repository at the commit that was read."""
+    here = Path(name).is_dir()
+    where: str | Path = Path(name).resolve() if here else name
+    how = {} if here else at_commit(hub, root)
+    return {code: Place(where, language, how, subfolder) for code, language in languages.items()}
+
+
+def _add(model: HoldsLanguages, code: str, place: Place, *, lazy: bool, folder: Path | None) -> None:
+    """A new language: loaded now where there is room for it, else on first use."""
+    model.check_new_language(code)
+    most = model.shelf.most
+    if not lazy and (most is None or len(model.loaded_languages) < most):
+        folder = fetch_language(code, place) if folder is None else folder
+        with model.shelf.alone():
+            load_language(model, code, place.language, folder)
+    model.shelf.places[code] = place
 
 
 def _load_on_base(
@@ -190,7 +226,8 @@ def _load_on_base(
     *,
     processor: CCRProcessor | None,
     dtype: Any | None,
-    device_map: Any | None,
+    max_languages: int | None,
+    lazy: bool,
 ) -> Any:
     """A base, with languages from the repositories that teach them; the revision is the base's."""
     elsewhere = {key: value for key, value in hub.items() if key != "revision"}
@@ -198,14 +235,15 @@ def _load_on_base(
     model = cls.from_base(
         base, processor=processor, revision=hub.get("revision"), dtype=dtype or torch.float32, **elsewhere
     )
+    model.max_languages = max_languages
     for code, place in places.items():
-        load_languages(model, place, code, **elsewhere)
-    return _ready(model, device_map)
+        load_languages(model, place, code, lazy=lazy, **elsewhere)
+    return model
 
 
 def _ready(model: Any, device_map: Any | None) -> Any:
     """Choose the first language, and put the model where it shall run."""
-    if len(model.languages) > 0:
+    if model.languages:
         model.set_language(model.languages[0])
     model.eval()
     if isinstance(device_map, (str, torch.device)) and device_map != "auto":
@@ -214,7 +252,7 @@ def _ready(model: Any, device_map: Any | None) -> Any:
 
 
 def _check_base(model: HoldsLanguages, config: CCRConfig) -> None:
-    if config.base_sha256 is None:
+    if config.base_sha256 is None or (model.base_frozen and config.base_sha256 == model.verified_sha256):
         return
     if model.base.dtype == torch.float16:
         raise AdapterError(
@@ -227,101 +265,34 @@ def _check_base(model: HoldsLanguages, config: CCRConfig) -> None:
             f"(sha256 {found[:12]}..., expected {config.base_sha256[:12]}...). Load the right one, by revision if it has "
             "several, or train the adapter anew."
         )
+    model.verified_sha256 = found
 
 
-def load_languages(model: HoldsLanguages, name: str | Path, code: str | None = None, **kwargs: Any) -> list[str]:
+def load_languages(
+    model: HoldsLanguages, name: str | Path, code: str | None = None, *, lazy: bool = False, **kwargs: Any
+) -> list[str]:
     """Add languages of an adapter repository to a model that stands on the same base.
 
     Args:
         model: The model.
         name: Repository or folder.
         code: Only this language; default all of them.
+        lazy: Load (and download) each language when it is first used.
         kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Returns:
         The codes that were added.
     """
     asked = None if code is None else [code]
-    folder = local_folder(name, hub_arguments(kwargs), asked)
+    hub, bound = hub_arguments(kwargs), lazy or model.shelf.most is not None
+    folder = local_folder(name, hub, [] if bound else asked)
     own = read_config(folder)
     _check_base(model, own)
     added = wanted(own, asked, name)
+    places = _places(name, folder, {each: own.languages[each] for each in added}, hub)
     with ExitStack() as undo:
         for chosen in added:
-            _load_language(model, chosen, own.languages[chosen], folder)
+            _add(model, chosen, places[chosen], lazy=lazy, folder=None if bound else folder)
             undo.callback(model.delete_language, chosen)
         undo.pop_all()
     return added
-
-
-def _load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path) -> None:
-    model.check_new_language(code)
-    folder = inside(root, language.folder)
-    adapter = read_adapter_config(folder)
-    adapter.inference_mode = True
-    room = caption_limit(model.base.config)
-    if language.pad_to is not None and language.pad_to > room:
-        raise AdapterError(f"Language {code!r}: `pad_to` is {language.pad_to}; the base has room for {room} tokens.")
-    width = find_text_encoder(model.base).token_width
-    table = tokenizer = None
-    if language.vocabulary is not None:
-        tokenizer = _load_tokenizer(folder, language.vocabulary)
-        table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width)
-        longest = model.processor.base_max_length if model.processor is not None else language.max_length
-        if language.max_length > longest:
-            raise AdapterError(
-                f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens."
-            )
-    try:
-        model.inject(adapter, code, device="meta")
-    except CCRError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise AdapterError(f"'{folder / ADAPTER_CONFIG}' does not fit the base, or is too large: {error}") from error
-    dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
-    try:
-        fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
-        if language.head is not None:
-            with torch.device("meta"):
-                head = model.build_head(language.head)
-            model.heads[code] = fill_module(head, folder / HEAD_WEIGHTS, model.base.device, dtype)
-    except AdapterError:
-        # leave the model as it was
-        model.config.languages[code] = language
-        model.delete_language(code)
-        raise
-    if table is not None:
-        model.vocabularies[code] = table.to(model.base.device, dtype).requires_grad_(False)
-    model.config.languages[code] = language
-    if model.processor is not None:
-        model.processor.add_language(code, tokenizer, language.max_length)
-
-
-def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterError(
-            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
-        ) from error
-    if len(tokenizer) > vocabulary.size:
-        raise AdapterError(
-            f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows."
-        )
-    # tables are padded to round numbers, but not to many times their tokens
-    if vocabulary.size > 2 * len(tokenizer) + 1024:
-        raise AdapterError(
-            f"The table in '{folder}' is said to have {vocabulary.size} rows, for a tokenizer of {len(tokenizer)} tokens."
-        )
-    return tokenizer
-
-
-def _load_vocabulary(language: LanguageConfig, path: Path, width: int) -> Vocabulary:
-    config = language.vocabulary
-    if config is None:
-        raise AdapterError("The language has no vocabulary.")
-    state = read_tensors(path)
-    source = None
-    if config.source is not None and config.train != "all":
-        source = source_table(config.source)
-    return Vocabulary.from_trained_state(config, width, state, source=source)

@@ -11,10 +11,11 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from ccr_adapters.errors import AdapterError, LanguageError
-from ccr_adapters.modeling.download import is_repository_id, kind_of
-from ccr_adapters.modeling.hub_errors import hub_errors
+from ccr_adapters.modeling.download import kind_of
 from ccr_adapters.modeling.upload import TAG
 from ccr_adapters.processing.bases import TINY_CLIP
+from ccr_adapters.processing.hub_errors import hub_errors
+from ccr_adapters.processing.repository import is_repository_id
 
 logger = logging.getLogger(__name__)
 

@@ -126,5 +126,5 @@ class TextTower:
     def _pool(self, last: Tensor, pooled_at: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         if self.pooling in ("eos", "last"):
             return pool(last, pooled_at, attention_mask)
-        first = torch.zeros(len(last), dtype=torch.long, device=last.device)
+        first = torch.zeros(last.shape[0], dtype=torch.long, device=last.device)
         return pool(last, first if self.pooling == "first" else None, attention_mask)

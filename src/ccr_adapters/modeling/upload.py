@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
 from huggingface_hub.hf_api import RepoFile
 
+from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.errors import AdapterError, ConfigError
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
@@ -22,22 +24,23 @@ from ccr_adapters.modeling.adapter_folder import (
     read_adapter_config,
     read_tensors,
 )
-from ccr_adapters.modeling.hub_errors import hub_errors
 from ccr_adapters.modeling.layout import (
     CARD,
-    CONFIG,
     carried_base,
     files_below,
     is_pickle,
     language_folders,
     owner,
-    read_config,
 )
+from ccr_adapters.modeling.merging import merged_card, merged_config, remote_names
+from ccr_adapters.processing.hub_errors import hub_errors
+from ccr_adapters.processing.repository import CONFIG, read_config
 
 logger = logging.getLogger(__name__)
 
 TAG = "ccr-adapters"
-FOREIGN = "an adapter of another kind"
+CARRIED = "base"
+"""Folder of a base that no repository has."""
 UNNAMED = '"path/to/this/folder"'
 """What the example of a card loads that does not know its repository yet."""
 
@@ -99,10 +102,11 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
         if language.head is not None:
             read_tensors(folder / place / HEAD_WEIGHTS)
     check_card(folder / CARD)
-    if config.base_model_name_or_path and Path(config.base_model_name_or_path).is_absolute():
+    name = config.base_model_name_or_path or ""
+    if Path(name).is_absolute() or name.startswith("../"):
         logger.warning(
             "The adapter names its base by a folder of this machine, '%s'; whoever loads it must pass `base=`.",
-            config.base_model_name_or_path,
+            name,
         )
     return [name for name in names if owner(name, folders, base) is not None and not is_pickle(name)]
 
@@ -150,10 +154,10 @@ def upload(
         token: Token that may write.
         revision: Branch; made from main if it is not there.
         commit_message: Title of the commit.
-        replace: Languages that only the repository has may go.
+        replace: Languages that only the repository has go; else they stay, and the pushed ones come beside them.
 
     Raises:
-        AdapterError: If the repository holds something that the push would destroy.
+        AdapterError: If the repository holds something that the push would destroy, or languages of another base.
         HubError: If the Hub refuses, or cannot be reached.
     """
     names = list(names)
@@ -169,15 +173,15 @@ def upload(
             for file in api.list_repo_tree(repo_id, recursive=True, revision=head)
             if isinstance(file, RepoFile)
         ]
-        old = _folders_there(api, repo_id, head, there, replace)
-    others = sorted(set(old) - set(config.languages))
-    if others and not replace:
-        raise AdapterError(
-            f"'{repo_id}' also holds {', '.join(others)}, which this push would take away. Push a folder with all of its "
-            "languages (load_language, then save_pretrained), or pass replace=True (--replace)."
-        )
-    stale = [name for name in there if owner(name, old) and name not in names]
-    additions = [CommitOperationAdd(name, _content(folder / name, repo_id)) for name in names]
+        with TemporaryDirectory() as cache:
+            old, card = _held(api, repo_id, head, there, replace, Path(cache))
+    contents: dict[str, str | bytes] = {name: _content(folder / name, repo_id) for name in names}
+    folders = language_folders(old) if old is not None else {}
+    if old is not None and set(folders) - set(config.languages) and not replace:
+        contents = _among_others(contents, there, old, config, card, repo_id)
+        folders = {code: place for code, place in folders.items() if code in config.languages}
+    stale = [name for name in there if owner(name, folders) and name not in contents]
+    additions = [CommitOperationAdd(name, content) for name, content in contents.items()]
     with hub_errors(repo_id, revision=revision, token=token, write=True):
         commit = api.create_commit(
             repo_id,
@@ -187,7 +191,7 @@ def upload(
             parent_commit=head,
         )
     size = sum(addition.upload_info.size for addition in additions)
-    return Pushed(repo_id, str(commit.oid), str(commit.commit_url), len(names), size)
+    return Pushed(repo_id, str(commit.oid), str(commit.commit_url), len(additions), size)
 
 
 def _content(path: Path, repo_id: str) -> str | bytes:
@@ -197,27 +201,57 @@ def _content(path: Path, repo_id: str) -> str | bytes:
     return str(path)
 
 
-def _folders_there(api: HfApi, repo_id: str, head: str | None, there: list[str], replace: bool) -> dict[str, str]:
-    """Folder of each language that a repository has by now.
+def _among_others(
+    contents: dict[str, str | bytes], there: list[str], old: CCRConfig, pushed: CCRConfig, card: str, repo_id: str
+) -> dict[str, str | bytes]:
+    """What to write so that the languages that only the repository has stay as they are.
+
+    Files that all languages share, a licence or a base, stay the repository's; its configuration and card are merged.
+    """
+    merged = merged_config(old, pushed, repo_id)
+    places = remote_names(contents, pushed, merged)
+    mine = {name for name in contents if name not in places and name not in there}
+    if merged.base_model_name_or_path != pushed.base_model_name_or_path:
+        mine = {name for name in mine if "/" not in name}  # a base carried along, which the repository has elsewhere
+    found = {places.get(name, name): contents[name] for name in contents if name in places or name in mine}
+    found[CONFIG] = merged.to_json_string().encode()
+    new_card = contents[CARD]
+    text = new_card.decode() if isinstance(new_card, bytes) else Path(new_card).read_text(encoding="utf-8")
+    found[CARD] = merged_card(card, text, pushed.languages).encode()
+    return found
+
+
+def _held(
+    api: HfApi, repo_id: str, head: str | None, there: list[str], replace: bool, cache: Path
+) -> tuple[CCRConfig | None, str]:
+    """The configuration and the card that a repository has by now.
 
     Raises:
         AdapterError: If it holds something else.
     """
     if CONFIG not in there:
-        return {FOREIGN: ""} if ADAPTER_CONFIG in there else {}
-    with TemporaryDirectory() as cache:
-        root = Path(api.hf_hub_download(repo_id, CONFIG, revision=head, cache_dir=cache)).parent
-        try:
-            return language_folders(read_config(root))
-        except ConfigError as error:
-            if replace:
-                return {}
+        if ADAPTER_CONFIG in there and not replace:
             raise AdapterError(
-                f"'{repo_id}' holds adapters in a format that this version cannot read ({error}). Update ccr-adapters, or pass "
-                "replace=True (--replace)."
-            ) from error
-        except AdapterError as error:
-            raise AdapterError(f"'{repo_id}' holds something else than adapters. Choose another repository.") from error
+                f"'{repo_id}' holds an adapter of another kind, which this push would take away. Choose another repository, or "
+                "pass replace=True (--replace)."
+            )
+        return None, ""
+    root = Path(api.hf_hub_download(repo_id, CONFIG, revision=head, cache_dir=cache)).parent
+    try:
+        config = read_config(root)
+    except ConfigError as error:
+        if replace:
+            return None, ""
+        raise AdapterError(
+            f"'{repo_id}' holds adapters in a format that this version cannot read ({error}). Update ccr-adapters, or pass "
+            "replace=True (--replace)."
+        ) from error
+    except AdapterError as error:
+        raise AdapterError(f"'{repo_id}' holds something else than adapters. Choose another repository.") from error
+    if CARD not in there:
+        return config, ""
+    path = api.hf_hub_download(repo_id, CARD, revision=head, cache_dir=cache)
+    return config, Path(path).read_text(encoding="utf-8")
 
 
 def push_model(
@@ -241,5 +275,13 @@ def push_model(
     """
     with TemporaryDirectory() as aside:
         folder = Path(aside) / "adapter"
-        model.save_pretrained(folder, language=language, dtype=dtype, evidence=evidence)
+        before = model.base_folder
+        if before is not None:
+            # nobody else has it: it goes along
+            shutil.copytree(before, folder / CARRIED)
+            model.base_folder = folder / CARRIED
+        try:
+            model.save_pretrained(folder, language=language, dtype=dtype, evidence=evidence)
+        finally:
+            model.base_folder = before
         return upload(folder, repo_id, check_folder(folder), **kwargs)

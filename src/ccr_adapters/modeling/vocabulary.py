@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ccr_adapters.configuration import VocabularyConfig
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, ConfigError
 
 
 class Vocabulary(nn.Module):
@@ -97,6 +98,32 @@ class Vocabulary(nn.Module):
             state["projection.weight"] = self.projection.weight.detach()
             state["projection.bias"] = self.projection.bias.detach()
         return state
+
+    def changed_rows(self, source: Tensor, tolerance: float) -> tuple[VocabularyConfig, dict[str, Tensor]]:
+        """What has to be saved by someone whose readers have the source: rows that differ from it, and the projection.
+
+        Args:
+            source: The table that training started from. (n, e)
+            tolerance: A row of which every value is no further from the source is left out.
+
+        Returns:
+            The configuration of what is left, and its tensors.
+
+        Raises:
+            ConfigError: If the tolerance is below 0.
+        """
+        if not tolerance >= 0:
+            raise ConfigError(f"`row_tolerance` is {tolerance!r}; expected a number, 0 or more.")
+        state = {key: value for key, value in self.trained_state().items() if key.startswith("projection.")}
+        table = self.table.weight.detach().clone()
+        if self.config.train == "touched":
+            table[self.ids] = self.rows.detach()
+        # readers find the source in the precision of the file
+        moved = (table.float() - source.to(table.device).float()).abs().amax(dim=1) > tolerance  # (n,)
+        if not moved.any():
+            return replace(self.config, train="none"), state
+        ids = moved.nonzero().squeeze(1)
+        return replace(self.config, train="touched"), {**state, "ids": ids, "rows": table[ids]}
 
     @classmethod
     def from_trained_state(

@@ -16,7 +16,7 @@ def resolve_base(name: str | Path, beside: Path | None = None) -> str:
 
     Args:
         name: `tiny_clip`, a folder, or a repository.
-        beside: Folder of the adapter that names the base; relative folders are looked for there too.
+        beside: Folder of the adapter that names the base; relative folders are looked for there first.
 
     Raises:
         AdapterError: If the name is a path and there is no such folder.
@@ -24,10 +24,11 @@ def resolve_base(name: str | Path, beside: Path | None = None) -> str:
     text = str(name)
     if text == TINY_CLIP:
         return str(tiny_clip_path())
-    if Path(text).is_dir():
-        return text
+    # what an adapter names lies beside it before it lies wherever the user happens to be
     if beside is not None and not Path(text).is_absolute() and (beside / text).is_dir():
         return str(beside / text)
+    if Path(text).is_dir():
+        return text
     if Path(text).is_absolute() or text.startswith(".") or text.count("/") > 1:
         raise AdapterError(f"The base '{text}' is not here. Put it there, or say where it is with `base=`.")
     return text

@@ -180,7 +180,7 @@ class SourceCollator:
             "image_index": torch.from_numpy(chosen.astype(np.int64)),
         }
         if self.pictures is not None:
-            found["pixel_values"] = self.processor.pixel_values([self.pictures[int(index)] for index in chosen])
+            found.update(self.processor.picture_inputs([self.pictures[int(index)] for index in chosen]))
         elif self.visual is not None:
             found["visual_vectors"] = torch.from_numpy(np.array(self.visual[chosen], dtype=np.float32))
         return found

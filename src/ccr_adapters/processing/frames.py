@@ -38,12 +38,23 @@ def stack_frames(videos: Sequence[Any], most: int) -> tuple[Tensor, Tensor]:
     return frames, mask
 
 
-def mean_frames(videos: Sequence[Any]) -> np.ndarray:
-    """One vector a video: the mean of its frames at unit length, for what compares pictures. (M, d)"""
+def mean_frames(videos: Sequence[Any], *, unit: bool = True) -> np.ndarray:
+    """One vector a video: the mean of its frames, for what compares pictures.
+
+    Args:
+        videos: Features of each video's frames. (T_i, d)
+        unit: Bring the frames to length 1 first. Without, the mean is for a head that reads the length of vectors.
+
+    Returns:
+        The means. (M, d)
+
+    Raises:
+        DataError: If a video has no frames.
+    """
     found = []
     for index in range(len(videos)):
         frames = checked(videos[index], index)
-        lengths = np.linalg.norm(frames, axis=1, keepdims=True)
+        lengths = np.linalg.norm(frames, axis=1, keepdims=True) if unit else 1.0
         found.append((frames / np.maximum(lengths, 1e-12)).mean(0))
     return np.stack(found).astype(np.float32)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
 
-from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, LanguageConfig
+from ccr_adapters.configuration import BASE_LANGUAGES, LanguageConfig
 from ccr_adapters.dasd.families import anatomy_of, caption_limit
-from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError
 from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.captions import (
     TokenizedCaptions,
@@ -22,16 +21,18 @@ from ccr_adapters.processing.captions import (
     token_ids,
 )
 from ccr_adapters.processing.pictures import as_list, check_pictures, load_picture
-
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "config.json",
-    "*/tokenizer*",
+from ccr_adapters.processing.repository import (
+    CONFIG,
+    TOKENIZER_FILES,
+    at_commit,
+    hub_arguments,
+    inside,
+    is_repository_id,
+    read_config,
+    snapshot,
 )
+
+IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 class CCRProcessor:
@@ -111,10 +112,6 @@ class CCRProcessor:
         tokenizer, _, pad_to_max = self._entry(language)
         # at the base's length even where a language allows less: padding counts in a base that wants it
         return pad_ids(rows, pad_token_id(tokenizer), self.base_max_length if pad_to_max else None)
-
-    def pixel_values(self, pictures: Sequence[Any]) -> Any:
-        """Pictures to the tensor that the image tower takes. (B, 3, H, W)"""
-        return self.picture_inputs(pictures)["pixel_values"]
 
     def picture_inputs(self, pictures: Sequence[Any]) -> BatchFeature:
         """Pictures to all that the image tower takes: SigLIP 2 at native resolution reads masks and shapes as well."""
@@ -211,24 +208,40 @@ class CCRProcessor:
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> CCRProcessor:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, languages: Iterable[str] | None = None, **kwargs: Any
+    ) -> CCRProcessor:
         """The processor of an adapter repository: its tokenizers, and the base's parts from the base.
 
         Args:
             pretrained_model_name_or_path: Repository or folder.
-            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
+            languages: Only these; default all.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+
+        Raises:
+            AdapterError: If it is no adapter repository.
+            HubError: If it cannot be downloaded, or a file is not what the repository says.
+            LanguageError: If a language is not there.
         """
-        hub = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            folder = Path(
-                snapshot_download(str(pretrained_model_name_or_path), allow_patterns=list(TOKENIZER_FILES), **hub)
-            )
-        config = CCRConfig.from_pretrained(str(folder))
+        hub, folder = hub_arguments(kwargs), Path(pretrained_model_name_or_path)
+        remote = not folder.is_dir()
+        if remote:
+            if not is_repository_id(folder):
+                raise AdapterError(f"'{folder}' is neither a folder here nor the id of a repository (owner/name).")
+            folder = snapshot(str(pretrained_model_name_or_path), hub, [CONFIG])
+        config = read_config(folder)
         if config.base_model_name_or_path is None or config.base_config is None:
             raise ConfigError(f"'{folder}' does not say what its base is (`base_model_name_or_path` in config.json).")
-        from transformers import AutoConfig
-
+        chosen = list(config.languages) if languages is None else _codes(languages, config.languages)
+        if remote:
+            places = {inside(Path(), config.languages[code].folder) for code in chosen}
+            names = [(place / name).as_posix() for place in places for name in TOKENIZER_FILES]
+            # of a base that is carried along; the name of any other leads nowhere in the repository
+            base = Path(config.base_model_name_or_path)
+            names += [(base / name).as_posix() for name in (CONFIG, *IMAGE_PROCESSOR_FILES, *TOKENIZER_FILES)]
+            folder = snapshot(
+                str(pretrained_model_name_or_path), at_commit(hub, folder), names, told=hub.get("revision")
+            )
         values = dict(config.base_config)
         base_config = AutoConfig.for_model(values.pop("model_type"), **values)
         elsewhere = {key: value for key, value in hub.items() if key != "revision"}
@@ -238,13 +251,21 @@ class CCRProcessor:
             revision=config.base_revision or "main",
             **elsewhere,
         )
-        for code, language in (config.languages or {}).items():
-            processor.load_language(code, language, folder)
+        for code in chosen:
+            processor.load_language(code, config.languages[code], folder)
         return processor
 
     def load_language(self, code: str, language: LanguageConfig, folder: Path) -> None:
         """Load one language's tokenizer from an adapter folder."""
         tokenizer = None
         if language.vocabulary is not None:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder / language.folder))
+            tokenizer = AutoTokenizer.from_pretrained(str(inside(folder, language.folder)))
         self.add_language(code, tokenizer, language.max_length)
+
+
+def _codes(languages: Iterable[str], there: dict[str, Any]) -> list[str]:
+    codes = [languages] if isinstance(languages, str) else list(dict.fromkeys(languages))
+    for code in codes:
+        if code not in there:
+            raise LanguageError(f"There is no language {code!r}. There are: {', '.join(sorted(there)) or 'none'}.")
+    return codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -17,12 +18,19 @@ class CCRTrainingArguments(TrainingArguments):
         bucket_chunk: Batches that are sorted by length together.
         mini_batch_size: Rows that are encoded at a time, with the gradients of the whole batch (GradCache): thousands of
             negatives in the memory of `mini_batch_size` rows, for a second forward pass. `None` encodes all at once.
+        on_out_of_memory: `"chunk"` takes the step again with half of the rows at a time, until it fits, and goes on so, which
+            changes the time and not the training; `"stop"` ends the run and says how many rows fit. Processes that share
+            a batch always stop: the others cannot wait for one that tries again.
+        shard_base: Each process keeps one part of the frozen base and gathers a block while it computes (FSDP2). What is
+            trained stays whole in each. For bases that do not fit on one device.
     """
 
     vocabulary_learning_rate: float | None = field(default=None, metadata={"help": "Peak rate of the token embedding."})
     auxiliary_learning_rate: float = field(default=1e-4, metadata={"help": "Rate of discriminators."})
     bucket_chunk: int = field(default=16, metadata={"help": "Batches sorted by length together."})
     mini_batch_size: int | None = field(default=None, metadata={"help": "Rows encoded at a time (GradCache)."})
+    on_out_of_memory: str = field(default="chunk", metadata={"help": "'chunk' (fewer rows at a time) or 'stop'."})
+    shard_base: bool = field(default=False, metadata={"help": "Share the frozen base out over the processes (FSDP2)."})
     # DASD (Cai et al. 2025): Adam .9/.98, weight decay .2, 10% warm-up then cosine, batch 128, norm 1
     learning_rate: float = field(default=2e-4, metadata={"help": "Peak rate of the adapters."})
     adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of Adam."})
@@ -52,5 +60,12 @@ class CCRTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` is {value!r}; expected a number, 0 or more.")
         if self.mini_batch_size is not None and self.mini_batch_size < 1:
             raise ValueError(f"`mini_batch_size` is {self.mini_batch_size!r}; expected 1 or more rows, or nothing.")
+        if self.on_out_of_memory not in ("chunk", "stop"):
+            raise ValueError(f"`on_out_of_memory` is {self.on_out_of_memory!r}; expected 'chunk' or 'stop'.")
+        if self.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+            raise ValueError(
+                "FSDP of Accelerate or transformers would shard the adapter with the base. Launch plain processes "
+                "(distributed_type: MULTI_GPU) and set `shard_base: true`, which shards the base alone."
+            )
         if self.bucket_chunk < 1:
             raise ValueError(f"`bucket_chunk` is {self.bucket_chunk!r}; expected 1 or more batches.")

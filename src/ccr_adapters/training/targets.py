@@ -1,4 +1,4 @@
-"""Frozen targets, encoded once: vectors of source captions and pictures, in files named after what made them."""
+"""Frozen targets, encoded once: vectors of source captions, pictures and frames, in files named after what made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.encoding_video import frame_vectors
 from ccr_adapters.modeling.towers import pooler_output
+from ccr_adapters.processing.ahead import ahead
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,29 @@ def _content(picture: Any) -> Any:
         picture = picture.cpu().numpy()
     values = np.asarray(picture)
     return repr((values.shape, values.dtype.str)).encode() + values.tobytes()
+
+
+class FrameVectors:
+    """Frames of videos in one file, mapped into memory; indexed as a list of videos.
+
+    Args:
+        path: The file; beside it lies a JSON with the width and how many frames each video has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        sizes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        self.starts = np.concatenate([[0], np.cumsum(sizes["lengths"], dtype=np.int64)])
+        shape = (int(self.starts[-1]), sizes["width"])
+        self.array = np.memmap(path, "<f4", "r", shape=shape) if shape[0] else np.empty(shape, "<f4")
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Video {index} of {len(self)}.")
+        index %= len(self)
+        return self.array[self.starts[index] : self.starts[index + 1]]  # (T, d)
 
 
 class TargetCache:
@@ -79,6 +104,47 @@ class TargetCache:
         key = fingerprint(["visual", self._base, described, data, *ids])
         return self._array(key, len(pictures), lambda out: self._encode_visual(pictures, out, batch_size))
 
+    def frames(self, videos: Sequence[Any], frames: int | None = None, *, batch_size: int = 64) -> FrameVectors:
+        """Vectors of the frames of videos by the frozen base, not normalised. (T_i, d) each, memory-mapped
+
+        Args:
+            videos: Videos by index: paths, or frames (T, H, W, 3). A file is taken for the same while its size and its
+                time of change are.
+            frames: Most frames of a video; by default as many as `encode_frames` takes.
+            batch_size: Frames a forward pass.
+
+        Raises:
+            VideoError: Naming a video that cannot be read; nothing is kept then.
+        """
+        described = str(getattr(self.model.processor.image_processor, "to_dict", dict)())  # type: ignore[union-attr]
+        contents = [_content(videos[index]) for index in range(len(videos))]
+        key = fingerprint(["frames", self._base, described, frames, *contents])
+        path = self.folder / f"{key}.frames"
+        if not path.with_suffix(".json").is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                lengths = self._write_frames(videos, frames, aside, batch_size)
+                os.replace(aside, path)
+                # written last: where there is a list of lengths, all frames are there
+                aside.write_text(json.dumps({"width": self.model.embedding_dim, "lengths": lengths}), encoding="utf-8")
+                os.replace(aside, path.with_suffix(".json"))
+            finally:
+                aside.unlink(missing_ok=True)
+        return FrameVectors(path)
+
+    def _write_frames(self, videos: Sequence[Any], frames: int | None, path: Path, batch_size: int) -> list[int]:
+        """Append the frames of one video after the other; returns how many each has."""
+        lengths = []
+        with path.open("wb") as file:
+            rows = frame_vectors(
+                self.model, videos, frames=frames, batch_size=batch_size, show_progress=True, normalize=False
+            )
+            for vectors in rows:
+                lengths.append(len(vectors))
+                file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        return lengths
+
     def _array(self, key: str, rows: int, fill: Callable[[np.ndarray], None]) -> np.ndarray:
         path = self.folder / f"{key}.npy"
         if not path.is_file():
@@ -111,9 +177,9 @@ class TargetCache:
 
     @torch.inference_mode()
     def _encode_visual(self, pictures: Sequence[Any], out: np.ndarray, batch_size: int) -> None:
-        model = self.model
-        for start in tqdm(range(0, len(pictures), batch_size), desc="Pictures", unit="batch", leave=False):
-            chosen = pictures[start : start + batch_size]
-            inputs = model.processor.picture_inputs(chosen).to(model.device, model.dtype)  # type: ignore[union-attr]
-            features = pooler_output(model.get_image_features(**inputs))
-            out[start : start + len(chosen)] = features.float().cpu().numpy()
+        model, processor = self.model, self.model.processor
+        starts = range(0, len(pictures), batch_size)
+        prepared = ahead(lambda start: processor.picture_inputs(pictures[start : start + batch_size]), starts)  # type: ignore[union-attr]
+        for start, inputs in zip(tqdm(starts, desc="Pictures", unit="batch", leave=False), prepared, strict=True):
+            features = pooler_output(model.get_image_features(**inputs.to(model.device, model.dtype)))
+            out[start : start + len(features)] = features.float().cpu().numpy()

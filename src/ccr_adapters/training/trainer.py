@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ccr_adapters.data.samplers import LengthBucketSampler
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.methods import Method
 from ccr_adapters.training.arguments import CCRTrainingArguments
+from ccr_adapters.training.memory import step_that_fits
+from ccr_adapters.training.sharding import sharded_base
 
 logger = logging.getLogger(__name__)
 
@@ -144,11 +147,49 @@ class CCRTrainer(Trainer):
         self._terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         self._term_steps = 0
         self._collapsed = 0
+        self._rows_at_once = args.mini_batch_size
         self.add_callback(_MarkComplete())
         self._epochs = _SetEpoch(self.data_collator)
         self.add_callback(self._epochs)
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`, with the frozen base shared out over the processes where the arguments say so."""
+        method: Method = self.model
+        with sharded_base(method.model, method) if self.args.shard_base else nullcontext():
+            return super().train(*args, **kwargs)
+
     # ------------------------------------------------------------------------------------------------------- steps
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any | None = None
+    ) -> Tensor:
+        """One forward and backward pass; where memory runs out, again with fewer rows at a time, or a clear end.
+
+        Raises:
+            TrainingError: If `on_out_of_memory` is `"stop"`, or processes share the batch.
+        """
+        rows, allowed = len(next(iter(inputs.values()))), self._rows_at_once
+        terms, steps = self._terms.copy(), self._term_steps
+
+        def step(chunk: int | None) -> Tensor:
+            self._rows_at_once, self._terms, self._term_steps = chunk, terms.copy(), steps
+            loss: Tensor = super(CCRTrainer, self).training_step(model, inputs, num_items_in_batch)
+            return loss
+
+        loss, fits = step_that_fits(
+            step,
+            rows,
+            allowed,
+            model.parameters(),
+            alone=self.args.world_size == 1,
+            keep_gradients=self.args.gradient_accumulation_steps > 1,
+        )
+        if fits != allowed and self.args.on_out_of_memory == "stop":
+            raise TrainingError(
+                f"Out of memory at step {self.state.global_step + 1} with {allowed or rows} rows at a time; {fits} fit. Set "
+                f"`mini_batch_size: {fits}`, which trains the same, or `on_out_of_memory: chunk`."
+            )
+        return loss
 
     def compute_loss(
         self,
@@ -158,7 +199,7 @@ class CCRTrainer(Trainer):
         num_items_in_batch: Any | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Sum of the method's terms; each is logged by its name."""
-        with self.accelerator.unwrap_model(model).model.in_chunks(self.args.mini_batch_size):
+        with self.accelerator.unwrap_model(model).model.in_chunks(self._rows_at_once):
             terms: dict[str, Tensor] = model(**inputs)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):

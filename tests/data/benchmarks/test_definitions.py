@@ -87,7 +87,8 @@ def test_a_language_that_a_benchmark_has_not():
 @pytest.mark.parametrize(
     ("code", "primary"),
     [("jp", "ja"), ("cn", "zh"), ("cz", "cs"), ("enc", "en"), ("deu-Latn", "de"), ("deu_Latn", "de"), ("zho-Hans", "zh"),
-     ("zh-CN", "zh"), ("DE", "de"), ("mri", "mi"), ("fil", "fil"), ("quz", "quz"), ("no", "no")],
+     ("zh-CN", "zh"), ("DE", "de"), ("mri", "mi"), ("fil", "fil"), ("quz", "quz"), ("no", "no"), ("amh-Ethi", "am"),
+     ("zsm_Latn", "ms"), ("isl", "is"), ("pt-BR", "pt")],
 )  # fmt: skip
 def test_codes_as_people_write_them(code, primary):
     assert primary_language(code) == primary

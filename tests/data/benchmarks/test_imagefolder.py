@@ -107,3 +107,21 @@ def test_what_is_not_there(folder, tmp_path):
     (folder / "x.txt").write_text("")
     with pytest.raises(DataError, match=r"'x\.txt' is no CSV"):
         load_image_folder(folder, "de", table="x.txt")
+
+
+def test_translations_of_the_captions_by_machine(pictures):
+    place = pictures("a.png", "b.png")
+    rows = [
+        {"image": "a.png", "caption": ["ein Hund", "ein  Tier"], "english": ["a dog", "an animal"]},
+        {"image": "b.png", "caption": "eine Katze", "english": None},
+    ]
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = load_image_folder(place, "de", columns={"translation": "english"})
+    assert found.extra == {"translation": {"ein Hund": "a dog", "ein Tier": "an animal", "eine Katze": ""}}
+    assert load_image_folder(place, "de").extra == {}
+    with pytest.raises(DataError, match="has no column english_de"):
+        load_image_folder(place, "de", columns={"translation": "english_de"})
+    rows[0]["english"] = ["a dog"]
+    (place / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match="2 captions and 1 translations"):
+        load_image_folder(place, "de", columns={"translation": "english"})

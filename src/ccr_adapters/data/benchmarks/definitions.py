@@ -95,7 +95,7 @@ _FLICKR30K = Benchmark(
     homepage=f"{KARPATHY} (zh: https://github.com/mehdidc/retrieval_annotations/releases)",
     protocol=f"Flickr30K, Karpathy's 1,000 test images with five captions each, both ways; {BOTH_WAYS}",
     notes=(
-        "The Hub copy has no column of image ids: rows are numbered. No source gave a revision to pin.",
+        "The Hub copy has no column of image ids: rows are numbered. No source gave a revision to pin: scores name the commit.",
         "lmms-lab/flickr30k has all 31,783 images in one split without a column that names the test images.",
     ),
     hub=HubCopy("royokong/flickr30k_test", None, captions="text", languages=("en",), parquet=False),
@@ -115,7 +115,7 @@ _COCO5K = Benchmark(
     protocol=f"COCO, Karpathy's 5,000 test images with the first five captions each, both ways; {BOTH_WAYS}",
     notes=(
         "A few images have six or seven captions (25,010 in all): the first five count.",
-        "The Hub copy has no pictures. No source gave a revision to pin.",
+        "The Hub copy has no pictures. No source gave a revision to pin: scores name the commit.",
     ),
     hub=HubCopy(
         "yerevann/coco-karpathy", None, captions="sentences", image=None, image_id="cocoid", image_file="filename"
@@ -150,7 +150,7 @@ _COCO_CN = Benchmark(
     notes=(
         "The 5,000 human translations of the test images are another file and are not counted.",
         "Sources count 1,033 or 1,053 written captions of the test images, so no number is expected here.",
-        "No source gave a revision of the Hub copy to pin; it holds the official files in a tar.",
+        "The Hub copy holds the official files in a tar. No source gave a revision to pin: scores name the commit.",
     ),
     hub=HubCopy("AIMClab-RUC/COCO-CN", None, image=None, archive="coco-cn-version1805v1.1.tar.gz"),
     overlaps=(

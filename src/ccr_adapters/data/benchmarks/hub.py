@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import Dataset, Image, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetsError
+from huggingface_hub import HfApi, errors
 
 from ccr_adapters.data.benchmarks.entries import Caption, Entry
 from ccr_adapters.data.benchmarks.problems import Problems
@@ -38,7 +39,8 @@ class HubRows:
         self.definition = definition
         self.copy: HubCopy = definition.hub
         self.folder = folder
-        self.name = str(folder) if folder else f"{self.copy.repository}@{self.copy.revision or 'newest, not pinned'}"
+        self.revision = None if folder else commit_of(definition)
+        self.name = str(folder) if folder else f"{self.copy.repository}@{self.revision}"
         self._pictures: dict[str, tuple[Column, int]] = {}
         self._broken: dict[str, str | None] = {}
         self._language = ""
@@ -93,9 +95,9 @@ class HubRows:
         if self.folder is not None:
             files = [str(file) for file in self._files(self.folder, split)]
         elif self.copy.parquet:
-            files = split_files(self.copy.repository, split, self.copy.revision)
+            files = split_files(self.copy.repository, split, self.revision)
         else:
-            return load_dataset(self.copy.repository, split=split, revision=self.copy.revision, **options)
+            return load_dataset(self.copy.repository, split=split, revision=self.revision, **options)
         return load_dataset("parquet", data_files={split: files}, split=split, **options)
 
     @contextmanager
@@ -156,6 +158,34 @@ class HubPictures:
             return [column[row] for column, row in self.places[index]]
         column, row = self.places[index]
         return column[row]
+
+
+def commit_of(definition: Benchmark) -> str:
+    """The commit of a benchmark's copy: the pinned one, or the newest, asked for once so that all is of one commit.
+
+    Args:
+        definition: The benchmark.
+
+    Raises:
+        DataError: If there is no copy, or the Hub does not say which commit is the newest.
+    """
+    copy = definition.hub
+    if copy is None:
+        raise DataError(f"{definition.name} has no copy on the Hub.")
+    if copy.revision is not None:
+        return copy.revision
+    try:
+        commit = HfApi().dataset_info(copy.repository, revision="main").sha
+    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{definition.name}: no commit of {copy.repository} is pinned, and the newest cannot be asked for "
+            f"({type(error).__name__}: {reason}). Without the Hub, pass source= with the official files. "
+            f"{definition.where_to_get()}"
+        ) from error
+    if commit is None:
+        raise DataError(f"{definition.name}: the Hub names no commit of {copy.repository}. Pass source= instead.")
+    return commit
 
 
 def split_files(repository: str, split: str, revision: str | None = None) -> list[str]:

@@ -41,7 +41,8 @@ def load_image_folder(
         language: Code of the captions' language.
         table: The table; by default `metadata.jsonl`, `metadata.csv`, `captions.jsonl`, ... in the folder. Rows of one
             picture are its captions; in JSON lines a caption may be a list.
-        columns: `{"image": ..., "caption": ..., "image_id": ...}` where the table's columns have names of their own.
+        columns: `{"image": ..., "caption": ..., "image_id": ...}` where the table's columns have names of their own. With
+            `"translation"`, the captions in English by machine: the set has them under `extra`, by caption.
         name: Name of the set; by default that of the folder.
         on_error: `"raise"`, or `"skip"` to leave bad rows out and count them.
 
@@ -54,14 +55,15 @@ def load_image_folder(
     """
     folder = Path(folder)
     path = _table(folder, table)
-    wrong = sorted(set(columns or {}) - {"image", "caption", "image_id"})
+    wrong = sorted(set(columns or {}) - {"image", "caption", "image_id", "translation"})
     if wrong:
-        raise DataError(f"`columns` maps {', '.join(wrong)}; it can map image, caption, image_id.")
+        raise DataError(f"`columns` maps {', '.join(wrong)}; it can map image, caption, image_id, translation.")
     code = primary_language(language)
     title = name or folder.name
     problems = Problems(title, on_error)
     found: dict[str, Entry] = {}
     names: dict[str, str] = {}
+    translations: dict[str, str] = {}
     for number, row in _rows(path):
         if not names:
             names = _columns(row, columns or {}, path)
@@ -80,16 +82,27 @@ def load_image_folder(
                 f"{where}: image '{image_id}' is '{file}' here and '{entry.files[0]}' at {entry.where}",
             )
             continue
-        texts = row.get(names["caption"])
-        for text in texts if isinstance(texts, list) else [texts]:
-            entry.captions.append(Caption("" if text is None else str(text), where))
+        texts = _texts(row, names["caption"])
+        entry.captions += [Caption(text, where) for text in texts]
+        if "translation" in names:
+            own = _texts(row, names["translation"])
+            if len(own) != len(texts):
+                raise DataError(f"{where}: {len(texts)} captions and {len(own)} translations; one for each is needed.")
+            translations.update(zip((" ".join(text.split()) for text in texts), own, strict=True))
     retrieval = assemble(title, code, list(found.values()), FolderVisuals(folder, exact=True), problems)
+    retrieval.extra |= {"translation": translations} if translations else {}
     retrieval.facts |= {
         "language": code,
         "source": f"'{path.name}'",
         "protocol": f"the pictures of '{path.name}' with all of its captions, both ways",
     }
     return retrieval
+
+
+def _texts(row: Mapping[str, Any], column: str) -> list[str]:
+    """One text or several of a row."""
+    texts = row.get(column)
+    return ["" if text is None else str(text) for text in (texts if isinstance(texts, list) else [texts])]
 
 
 def _table(folder: Path, table: str | Path | None) -> Path:
@@ -133,4 +146,8 @@ def _columns(row: Mapping[str, Any], columns: Mapping[str, str], path: Path) -> 
         names["image_id"] = columns.get("image_id", "image_id")
         if names["image_id"] not in row:
             raise DataError(f"{place(path)} has no column {names['image_id']}; it has {', '.join(row)}.")
+    if "translation" in columns:
+        names["translation"] = columns["translation"]
+        if names["translation"] not in row:
+            raise DataError(f"{place(path)} has no column {names['translation']}; it has {', '.join(row)}.")
     return names

@@ -9,7 +9,7 @@ from pathlib import Path
 from ccr_adapters.data.benchmarks.assemble import add_protocol, assemble
 from ccr_adapters.data.benchmarks.definitions import check_language, find_benchmark
 from ccr_adapters.data.benchmarks.entries import Entry
-from ccr_adapters.data.benchmarks.hub import HubRows, parquet_files, unpack_archive
+from ccr_adapters.data.benchmarks.hub import HubRows, commit_of, parquet_files, unpack_archive
 from ccr_adapters.data.benchmarks.official import has_official, missing_file, read_official
 from ccr_adapters.data.benchmarks.problems import OnError, Problems
 from ccr_adapters.data.benchmarks.schema import Benchmark
@@ -162,15 +162,19 @@ def _entries(
         return read_official(definition, folder, language, problems), f"official files in '{folder.name}'"
     if archive is None:
         raise missing_file(definition, definition.caption_files[language], folder or Path())
-    packed = folder / archive if folder is not None else _download(definition, archive)
+    commit = None if folder is not None else commit_of(definition)
+    packed = folder / archive if folder is not None else _download(definition, archive, commit)
     if not packed.is_file():
         raise missing_file(definition, (*definition.caption_files[language], archive), folder or Path())
     with tempfile.TemporaryDirectory() as unpacked:
         unpack_archive(packed, (*definition.caption_files[language], *definition.image_files), Path(unpacked))
-        return read_official(definition, Path(unpacked), language, problems), f"official files in '{archive}'"
+        entries = read_official(definition, Path(unpacked), language, problems)
+    hub = definition.hub
+    origin = f", Hub: {hub.repository}@{commit}" if commit is not None and hub is not None else ""
+    return entries, f"official files in '{archive}'{origin}"
 
 
-def _download(definition: Benchmark, archive: str) -> Path:
+def _download(definition: Benchmark, archive: str, commit: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -178,7 +182,7 @@ def _download(definition: Benchmark, archive: str) -> Path:
     if copy is None:
         raise DataError(f"{definition.name} has no copy on the Hub.")
     try:
-        return Path(hf_hub_download(copy.repository, archive, repo_type="dataset", revision=copy.revision))
+        return Path(hf_hub_download(copy.repository, archive, repo_type="dataset", revision=commit))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise DataError(
             f"{definition.name}: {copy.repository} cannot be reached ({error}). Pass source= with the official files. "

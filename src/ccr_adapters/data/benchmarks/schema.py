@@ -18,8 +18,8 @@ class HubCopy:
 
     Args:
         repository: Name of the data set on the Hub.
-        revision: Commit that the columns below were seen at. `None` where no source gave one: the newest is loaded then,
-            and the facts of the loaded set say that it was not pinned.
+        revision: Commit that the columns below were seen at. `None` where no source gave one: the newest is asked for when
+            the set is loaded, once, and the facts of the set name its commit.
         captions: Column of captions, a text or a list of texts.
         split: Name of the split.
         image: Column of pictures; `None` if there are none, and `images=` has to name a folder.

@@ -1,0 +1,100 @@
+"""A batch of thousands in the memory of hundreds: GradCache against a batch that is encoded at once.
+
+    python benchmarks/gradcache.py                      # 4,096 rows, 256 at a time, against 256 rows
+    python benchmarks/gradcache.py --batch 512 --chunk 64 --size tiny
+
+Each row is a process of its own, which takes steps of DASD with cached vectors on a text tower of ViT-B/32 sizes and short
+captions, and says the most memory that model and steps took, and the seconds a sample, the median over the steps. The targets: the
+memory of one chunk alone plus 20%, and 1.5 times its time a sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from measure import Peak, precision, wait_for
+from sections import Setting, step_of
+from speed import captions_of
+from towers import DYNAMIC, LONGEST, SIZES
+
+from ccr_adapters.evaluation import console_table, write_metrics
+from ccr_adapters.processing.vocabulary import train_tokenizer
+
+TARGETS = {"MB": 1.2, "seconds a sample": 1.5}
+
+
+def one(args: argparse.Namespace) -> dict[str, float]:
+    """Steps of one kind in this process."""
+    captions = captions_of(None)
+    tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
+    setting = Setting(SIZES[args.size], tokenizer, captions, 1, args.batch, 0, 0, args.device, args.bf16)
+    peak = Peak(args.device)
+    model = setting.model(DYNAMIC)
+    once = step_of(setting, DYNAMIC, model=model)
+    seconds = []
+    with precision(args.device, args.bf16), model.in_chunks(args.chunk):
+        once()  # the optimiser makes its states
+        for _ in range(args.rounds):
+            wait_for(args.device)
+            start = time.perf_counter()
+            once()
+            wait_for(args.device)
+            seconds.append(time.perf_counter() - start)
+    return {"MB": peak.megabytes(), "seconds a sample": statistics.median(seconds) / args.batch}
+
+
+def measured(args: argparse.Namespace, batch: int) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--one", "--batch", str(batch), "--chunk", str(args.chunk), "--size", args.size]
+    command += ["--rounds", str(args.rounds), "--device", args.device, "--threads", str(args.threads)]
+    command += ["--bf16"] if args.bf16 else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure both, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=4096, help="rows whose gradients are wanted")
+    parser.add_argument("--chunk", type=int, default=256, help="rows encoded at a time, and of the batch to compare with")
+    parser.add_argument("--size", choices=SIZES, default="vit-b-32")
+    parser.add_argument("--rounds", type=int, default=5, help="steps")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--one", action="store_true", help="measure only this batch, in this process, and print JSON")
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.one:
+        print(json.dumps(one(args)))
+        return 0
+    small, large = measured(args, args.chunk), measured(args, args.batch)
+    rows = [
+        {"rows": str(args.chunk), "at a time": "all", **_shown(small)},
+        {"rows": str(args.batch), "at a time": str(args.chunk), **_shown(large)},
+    ]
+    ratios = {name: large[name] / small[name] for name in small}
+    print(console_table(rows))
+    for name, target in TARGETS.items():
+        print(f"{name:18s} {ratios[name]:5.2f}x   at most {target:g}x   {'met' if ratios[name] <= target else 'MISSED'}")
+    if args.json:
+        write_metrics(args.json, {"batch": args.batch, "chunk": args.chunk, "small": small, "large": large, **ratios})
+    return 0
+
+
+def _shown(found: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:.3g}" for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

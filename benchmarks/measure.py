@@ -1,0 +1,98 @@
+"""What every benchmark of speed shares: rounds in turns, peak memory, and a line about the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def wait_for(device: str) -> None:
+    """Wait until a device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def alternating(rows: Mapping[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Seconds of each row in each round, measured in turns after a warm-up, so that a slow minute meets all rows."""
+    for run in rows.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, run in rows.items():
+            wait_for(device)
+            start = time.perf_counter()
+            run()
+            wait_for(device)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def against(seconds: Mapping[str, list[float]], reference: str) -> dict[str, float]:
+    """Median over the rounds of each row's time, divided by the reference's of the same round."""
+    base = seconds[reference]
+    return {
+        name: statistics.median(one / other for one, other in zip(own, base, strict=True))
+        for name, own in seconds.items()
+    }
+
+
+def _resident(field: str) -> float:
+    """A line of what Linux says of this process, in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(f"{field}:"))
+
+
+class Peak:
+    """Most memory from here on: of a CUDA device, or of this process beyond what it holds already.
+
+    Args:
+        device: Where the work is done.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.cuda, self.linux = device.startswith("cuda"), sys.platform == "linux"
+        self.before = 0.0
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        elif self.linux:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
+            self.before = _resident("VmRSS")
+        else:
+            self.before = self.megabytes()
+
+    def megabytes(self) -> float:
+        """The peak."""
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() / 1e6
+        if self.linux:
+            return _resident("VmHWM") - self.before
+        # bytes on macOS, and no way to forget an earlier peak
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 - self.before
+
+
+@contextmanager
+def precision(device: str, bf16: bool) -> Iterator[None]:
+    """Compute in bfloat16 where that is asked for."""
+    with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=bf16):
+        yield
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

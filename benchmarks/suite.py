@@ -1,0 +1,178 @@
+"""What everything costs, against everything else: encode, train step, memory, load, evaluate, search.
+
+    python benchmarks/suite.py --quick                                     # all sections in a few minutes
+    python benchmarks/suite.py --captions captions.txt --count 29000 --sections encode
+    python benchmarks/suite.py --device cuda --bf16 --batch 1024 --json cuda.json
+    python benchmarks/suite.py --json suite.json --write docs/performance.md --plot docs/images/performance.png
+
+Every figure is a ratio within one process, its rows measured in turns: the median over the rounds of each row's time by
+that of the section's reference in the same round. Memory is that of a process for each row. The rows are the bare encoder,
+LoRA (r=16, all linear layers), MLA's static acquirer, DASD, DASD whose adapters start behind its frozen prefix, and the
+published schedule of DASD: every caption padded to 77 tokens, two passes of their own over the prefix, nothing cached.
+Encoders have random weights, on which speed does not depend. `compare.py` tells two runs apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import against, machine
+from multi30k import write_into
+from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting
+from speed import captions_of
+from suite_plot import ratio_bars
+from towers import DYNAMIC, FREE, FULL_GENERATOR, LONGEST, LORA, SIZES, STATIC
+
+from ccr_adapters.evaluation import console_table, markdown_table, save_figure, write_metrics
+from ccr_adapters.processing.vocabulary import train_tokenizer
+
+# section, row, row that it is compared with, how the quotient is to stand to the target
+TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
+    ("encode", NAIVE, DYNAMIC, "at least", 1.5),
+    ("encode", FULL_GENERATOR, DYNAMIC, "at least", 5.0),
+    ("step", f"{DYNAMIC}, cached", TEACHER, "at most", 0.6),
+    ("step", f"{DYNAMIC}, cached", PICTURES, "at most", 0.6),
+    ("memory", f"{DYNAMIC}, cached", TEACHER, "at most", 0.8),
+    ("memory", f"{DYNAMIC}, cached", PICTURES, "at most", 0.8),
+)
+Figures = list[dict[str, Any]]
+
+
+def memory(size: str, args: argparse.Namespace) -> Figures:
+    """Peak memory of a training step, in a process for each row."""
+    seen = SIZES[size].vision is not None
+    rows: dict[str, tuple[str, list[str]]] = {TEACHER: (LORA, ["--teacher"])}
+    rows.update({f"{row}, cached": (row, []) for row in (LORA, STATIC, DYNAMIC, FREE)})
+    rows[FULL_GENERATOR] = (FULL_GENERATOR, ["--teacher", *(["--pictures"] if seen else [])])
+    if seen:
+        rows[PICTURES] = (LORA, ["--teacher", "--pictures"])
+    options = ["--size", size, "--batch", str(args.batch), "--device", args.device]
+    options += ["--bf16"] if args.bf16 else []
+    options += ["--captions", str(args.captions)] if args.captions else []
+    found = {}
+    for name, (row, more) in rows.items():
+        command = [sys.executable, str(Path(__file__).with_name("peak.py")), row, *options, *more]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found[name] = json.loads(done.stdout.splitlines()[-1])["megabytes"]
+    return [
+        {"section": "memory", "size": size, "row": name, "value": value, "unit": "MB", "ratio": value / found[TEACHER]}
+        for name, value in found.items()
+    ]
+
+
+def timed(section: str, size: str, setting: Setting) -> Figures:
+    """One section of one size."""
+    seconds, reference = SECTIONS[section](setting)
+    ratios = against(seconds, reference)
+    return [
+        {
+            "section": section,
+            "size": size,
+            "row": name,
+            "value": statistics.median(own),
+            "unit": "s",
+            "ratio": ratios[name],
+            "spread": [min(own), max(own)],
+        }
+        for name, own in seconds.items()
+    ]
+
+
+def targets(figures: Figures) -> Figures:
+    """What the figures say about the numbers to reach."""
+    by = {(found["section"], found["size"], found["row"]): found["ratio"] for found in figures}
+    rows = []
+    for section, row, other, kind, target in TARGETS:
+        for size in dict.fromkeys(found["size"] for found in figures):
+            if (section, size, row) in by and (section, size, other) in by:
+                value = by[section, size, row] / by[section, size, other]
+                met = value >= target if kind == "at least" else value <= target
+                what = f"{section}: {row} / {other}"
+                verdict = "met" if met else "missed"
+                rows.append(
+                    {"what": what, "size": size, "ratio": value, "target": f"{kind} {target:g}", "verdict": verdict}
+                )
+    return rows
+
+
+def tables(figures: Figures, render: Any) -> str:
+    """A table for each section, rows by sizes, and one of the targets."""
+    parts = []
+    for section in dict.fromkeys(found["section"] for found in figures):
+        own = [found for found in figures if found["section"] == section]
+        rows: dict[str, dict[str, str]] = {}
+        for found in own:
+            value = f"{found['value']:.0f} MB" if found["unit"] == "MB" else f"{found['value']:.3g} s"
+            rows.setdefault(found["row"], {section: found["row"]})[found["size"]] = f"{found['ratio']:.2f}x ({value})"
+        sizes = list(dict.fromkeys(found["size"] for found in own))
+        parts.append(render(list(rows.values()), [section, *sizes]))
+    reached = [{**row, "ratio": f"{row['ratio']:.2f}"} for row in targets(figures)]
+    return "\n\n".join([*parts, *([render(reached)] if reached else [])])
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*SECTIONS, "memory"]
+    parser.add_argument("--captions", type=Path, help="text file with one caption a line (.gz too); default: the tiny world's")
+    parser.add_argument("--count", type=int, default=1024, help="captions to encode")
+    parser.add_argument("--batch", type=int, default=128, help="rows of a training step")
+    parser.add_argument("--gallery", type=int, default=1000, help="pictures to score, with five captions each")
+    parser.add_argument("--index", type=int, default=20000, help="vectors to search")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["vit-b-32"])
+    parser.add_argument("--sections", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
+    parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.count, args.batch, args.gallery, args.index = 128, 16, 200, 2000
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, and write."""
+    args = parsed(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    captions = captions_of(args.captions)[: args.count]
+    tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
+    figures: Figures = []
+    for size in args.sizes:
+        shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16)
+        setting = Setting(SIZES[size], tokenizer, captions, *shape)
+        for section in args.sections:
+            print(f"{size}, {section}", file=sys.stderr, flush=True)
+            figures += memory(size, args) if section == "memory" else timed(section, size, setting)
+    settings = {key: getattr(args, key) for key in ("count", "batch", "gallery", "index", "rounds", "bf16", "quick")}
+    facts = machine(args.device)
+    note = (
+        f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}{', bf16' if args.bf16 else ''}: "
+        f"{len(captions)} captions, steps of {args.batch} rows, medians of {args.rounds} rounds."
+    )
+    print(tables(figures, console_table), "", note, sep="\n")
+    if args.json:
+        write_metrics(
+            args.json, {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
+        )
+    if args.write:
+        write_into(args.write, f"{note}\n\n{tables(figures, markdown_table)}", "suite")
+    if args.plot:
+        save_figure(ratio_bars(figures, note), args.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

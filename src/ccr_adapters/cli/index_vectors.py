@@ -1,0 +1,124 @@
+"""Vectors that `encode` has made, taken into an index as they are; what `index` does with such folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ccr_adapters.cli.collections import printable
+
+if TYPE_CHECKING:
+    from ccr_adapters.search import VectorIndex
+
+
+def vector_folders(places: list[str]) -> list[Path]:
+    """The places, if they are folders of vectors; nothing if none is."""
+    from ccr_adapters.errors import SearchIndexError
+
+    found = [Path(place) for place in places if (Path(place) / "encode.json").is_file()]
+    if found and len(found) < len(places):
+        raise SearchIndexError(f"'{found[0]}' holds vectors and others do not: index them in commands of their own.")
+    return found
+
+
+def about_vectors(folder: Path) -> dict[str, Any]:
+    """What `encode.json` says, if the vectors can be searched: all there, and in the space of the base."""
+    from ccr_adapters.errors import SearchIndexError
+
+    try:
+        about: dict[str, Any] = json.loads((folder / "encode.json").read_text(encoding="utf-8"))
+        done, total, space = about["complete"], about["shards"], about["space"]
+        _ = about["model"], about["base"], about["base_sha256"], about["dim"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SearchIndexError(f"'{folder}' holds no vectors of this version ({error!r}). Encode again.") from error
+    if not done:
+        raise SearchIndexError(
+            f"'{folder}' has {about.get('finished_shards')} of {total} shards. Run `encode` again to finish it."
+        )
+    if space is not None:
+        raise SearchIndexError(f"The vectors in '{folder}' are in the space of {space!r} alone; expected the base's.")
+    return about
+
+
+def index_vectors(folders: list[Path], address: str, *, notes: Path | None, **place: Any) -> None:
+    """Bring an index to the state of folders of vectors; names of their rows begin with the folder's.
+
+    Args:
+        folders: What `encode` has written.
+        address: Of the index.
+        notes: Folder of the notes, for a cluster.
+        place: `wait`, `token` and `collection`, as for `Collection.open_or_create`.
+
+    Raises:
+        SearchIndexError: If the vectors are of another base, or cannot be searched.
+    """
+    from dataclasses import replace
+
+    from ccr_adapters.errors import SearchIndexError
+    from ccr_adapters.search import Notes, create_index, index_exists, open_index
+    from ccr_adapters.search.notes import notes_folder
+
+    known = [about_vectors(folder) for folder in folders]
+    where = notes_folder(address, notes)
+    if where is None:
+        raise SearchIndexError(f"'{address}' is a cluster: say in which folder its notes go (--notes FOLDER).")
+    base = {"base": known[0]["base"] or "unnamed", "base_sha256": known[0]["base_sha256"]}
+    there = index_exists(address, **{key: place[key] for key in ("token", "collection")})
+    index = (
+        open_index(address, writable=True, **base, **place)
+        if there
+        else create_index(address, known[0]["dim"], **base, **place)
+    )
+    try:
+        found = Notes.read(where)
+        replace(found, model=found.model or known[0]["model"]).write(where)
+        for folder, about in zip(folders, known, strict=True):
+            index.header.check_base(base["base"], about["base_sha256"], f"The index '{address}'")
+            counts = _take_in(index, folder)
+            index.save()
+            told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
+            typer.echo(f"{printable(str(folder))}: {told}.")
+        index.optimise()
+        typer.echo(f"{len(index):,} vectors are in {printable(address)}.")
+    finally:
+        index.close()
+
+
+def _take_in(index: VectorIndex, folder: Path) -> dict[str, int]:
+    """Add what a folder has, shard by shard, and delete what it has no more."""
+    from ccr_adapters.corpora import as_matrix, read_vectors
+
+    start, before = f"{folder.absolute().name}/", set(index.ids())
+    seen: set[str] = set()
+    counts = {"new": 0, "written again": 0, "left out, for their names came before": 0, "removed": 0}
+    for table in read_vectors(folder):
+        names = [f"{start}{name}" for name in table.column("id").to_pylist()]
+        kept = []
+        for at, name in enumerate(names):
+            if name not in seen:
+                kept.append(at)
+            seen.add(name)
+        extra = table.drop_columns(["id", "vector"]).to_pylist()
+        rows = [names[at] for at in kept]
+        index.add(rows, as_matrix(table)[kept], [_metadata(extra[at], folder) for at in kept])
+        known = sum(name in before for name in rows)
+        counts["written again"] += known
+        counts["new"] += len(rows) - known
+        counts["left out, for their names came before"] += len(names) - len(rows)
+    counts["removed"] = index.delete([name for name in before if name.startswith(start) and name not in seen])
+    return counts
+
+
+def _metadata(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Kept columns as an index can hold them: what is no text, number or truth value becomes text."""
+    found: dict[str, Any] = {"source": folder.absolute().name}
+    for key, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        plain = value is None or isinstance(value, str | int | float)
+        found[f"{key}_" if key in ("source", "path", "row", "time") else key] = value if plain else str(value)
+    return found

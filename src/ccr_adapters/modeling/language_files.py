@@ -1,0 +1,169 @@
+"""One language's files, and the language in a model: written from it, fetched, and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from ccr_adapters.configuration import LanguageConfig, VocabularyConfig
+from ccr_adapters.dasd import find_text_encoder
+from ccr_adapters.dasd.families import caption_limit
+from ccr_adapters.errors import AdapterError, CCRError, ConfigError
+from ccr_adapters.modeling.adapter_folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
+    VOCABULARY_WEIGHTS,
+    fill_adapter,
+    fill_module,
+    read_adapter_config,
+    read_tensors,
+    write_adapter,
+    write_tensors,
+)
+from ccr_adapters.modeling.download import local_folder
+from ccr_adapters.modeling.interfaces import HoldsLanguages
+from ccr_adapters.modeling.shelf import Place
+from ccr_adapters.modeling.vocabulary import Vocabulary
+from ccr_adapters.modeling.vocabulary_source import source_table
+from ccr_adapters.processing.repository import inside
+
+
+def precision_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A precision by its name.
+
+    Raises:
+        ConfigError: If it is none that weights can be written in.
+    """
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if dtype is not None and found not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ConfigError(f"`dtype` is {dtype!r}; expected 'float32', 'float16' or 'bfloat16'.")
+    return found
+
+
+def write_language(
+    model: HoldsLanguages,
+    code: str,
+    folder: Path,
+    base_name: str | None,
+    dtype: torch.dtype | None,
+    row_tolerance: float | None = None,
+) -> VocabularyConfig | None:
+    """Write what a language adds to the base.
+
+    Args:
+        model: The model, with the language in memory.
+        code: The language.
+        folder: Where to.
+        base_name: How the adapter names its base.
+        dtype: Precision; default as it is.
+        row_tolerance: Leave out rows that are no further from the vocabulary's source.
+
+    Returns:
+        The configuration of the vocabulary as it was written; `None` where there is none.
+    """
+    revision = model.config.base_revision
+    write_adapter(folder, model.base, code, base_name=base_name, revision=revision, dtype=dtype)
+    plan: VocabularyConfig | None = None
+    if code in model.vocabularies:
+        table: Any = model.vocabularies[code]
+        plan, state = table.config, table.trained_state()
+        if row_tolerance is not None and plan.source is not None:
+            plan, state = table.changed_rows(source_table(plan.source), row_tolerance)
+        write_tensors(folder / VOCABULARY_WEIGHTS, state, dtype)
+    if code in model.heads:
+        write_tensors(folder / HEAD_WEIGHTS, model.heads[code].state_dict(), dtype)
+    if model.processor is not None and model.processor.languages.get(code, (None,))[0] is not None:
+        model.processor.languages[code][0].save_pretrained(str(folder))
+    return plan
+
+
+def fetch_language(code: str, place: Place) -> Path:
+    """Download what a language needs, and nothing else; returns the folder that holds its `config.json`."""
+    return inside(local_folder(place.name, dict(place.hub), [code], place.subfolder), place.subfolder or "")
+
+
+def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path) -> None:
+    """Put a language from an adapter repository into a model, which is left as it was if that fails.
+
+    Args:
+        model: The model.
+        code: The language's code.
+        language: Its configuration in the repository.
+        root: The repository's folder.
+
+    Raises:
+        AdapterError: If a file is missing, broken, or does not fit the base.
+    """
+    folder = inside(root, language.folder)
+    adapter = read_adapter_config(folder)
+    adapter.inference_mode = True
+    room = caption_limit(model.base.config)
+    if language.pad_to is not None and language.pad_to > room:
+        raise AdapterError(f"Language {code!r}: `pad_to` is {language.pad_to}; the base has room for {room} tokens.")
+    width = find_text_encoder(model.base).token_width
+    table = tokenizer = None
+    if language.vocabulary is not None:
+        tokenizer = _load_tokenizer(folder, language.vocabulary)
+        table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width)
+        longest = model.processor.base_max_length if model.processor is not None else language.max_length
+        if language.max_length > longest:
+            raise AdapterError(
+                f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens."
+            )
+    try:
+        model.inject(adapter, code, device="meta")
+    except CCRError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AdapterError(f"'{folder / ADAPTER_CONFIG}' does not fit the base, or is too large: {error}") from error
+    dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
+    try:
+        fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
+        if language.head is not None:
+            with torch.device("meta"):
+                head = model.build_head(language.head)
+            model.heads[code] = fill_module(head, folder / HEAD_WEIGHTS, model.base.device, dtype)
+    except AdapterError:
+        # leave the model as it was
+        model.config.languages[code] = language
+        model.take_language(code)
+        raise
+    if table is not None:
+        model.vocabularies[code] = table.to(model.base.device, dtype).requires_grad_(False)
+    model.config.languages[code] = language
+    if model.processor is not None:
+        model.processor.add_language(code, tokenizer, language.max_length)
+
+
+def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
+        ) from error
+    if len(tokenizer) > vocabulary.size:
+        raise AdapterError(
+            f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows."
+        )
+    # tables are padded to round numbers, but not to many times their tokens
+    if vocabulary.size > 2 * len(tokenizer) + 1024:
+        raise AdapterError(
+            f"The table in '{folder}' is said to have {vocabulary.size} rows, for a tokenizer of {len(tokenizer)} tokens."
+        )
+    return tokenizer
+
+
+def _load_vocabulary(language: LanguageConfig, path: Path, width: int) -> Vocabulary:
+    config = language.vocabulary
+    if config is None:
+        raise AdapterError("The language has no vocabulary.")
+    state = read_tensors(path)
+    source = None
+    if config.source is not None and config.train != "all":
+        source = source_table(config.source)
+    return Vocabulary.from_trained_state(config, width, state, source=source)

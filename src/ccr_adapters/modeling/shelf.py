@@ -1,0 +1,200 @@
+"""The languages of a model that are not in memory now: where each comes from, which make room, and who is using one.
+
+A language that was loaded from a folder or a repository can be loaded again, so it may leave when others are needed more.
+One that was added here, or trained, is nowhere else, and stays.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ccr_adapters.configuration import LanguageConfig
+from ccr_adapters.errors import ConfigError, LanguageError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a language can be loaded from.
+
+    Args:
+        name: Folder or repository.
+        language: Its configuration there.
+        hub: Arguments of the download.
+        subfolder: Folder inside the repository that holds its `config.json`.
+    """
+
+    name: str | Path
+    language: LanguageConfig
+    hub: dict[str, Any] = field(default_factory=dict)
+    subfolder: str | None = None
+
+
+class Holds(Protocol):
+    """A model that languages can be put into and taken out of."""
+
+    @property
+    def loaded_languages(self) -> list[str]:
+        """Codes of the languages in memory."""
+
+    def may_leave(self, code: str) -> bool:
+        """Whether nothing would be lost if it were not."""
+
+    def fetch_language(self, code: str, place: Place) -> Path:
+        """Download what a language needs, and say where it lies; other threads may encode meanwhile."""
+
+    def put_language(self, code: str, place: Place, folder: Path) -> None:
+        """Load a language that was fetched; no other thread encodes meanwhile."""
+
+    def take_language(self, code: str) -> None:
+        """Unload a language; no other thread encodes meanwhile."""
+
+
+class Shelf:
+    """Keeps at most so many languages of a model in memory, those used last, and loads the others when they are asked for.
+
+    Many threads may encode at once. Loading and unloading change the blocks that they run through, so they wait until no
+    other thread is in a pass; downloading does not.
+
+    Args:
+        most: Languages in memory between two calls; `None` for no bound. A call that needs more at once gets them, and
+            they leave after it.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self.places: dict[str, Place] = {}
+        self._last_used: dict[str, None] = {}  # in this order
+        self._in_use: Counter[str] = Counter()
+        self._passes: Counter[int] = Counter()  # of each thread
+        self._changing: int | None = None
+        self._waiting = 0
+        self._state = threading.Condition()
+        self._one_load = threading.Lock()
+
+    @property
+    def most(self) -> int | None:
+        """Languages in memory between two calls."""
+        return self._most
+
+    @most.setter
+    def most(self, value: int | None) -> None:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"`max_languages` is {value!r}; expected a number, 1 or more, or None for no bound.")
+        self._most = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"most": self._most, "places": self.places, "used": list(self._last_used)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["most"])  # type: ignore[misc]
+        self.places = dict(state["places"])
+        self._last_used = dict.fromkeys(state["used"])
+
+    @contextmanager
+    def using(self, model: Holds, codes: Iterable[str]) -> Iterator[None]:
+        """Have languages in memory for a while, loaded if need be; none of them leaves meanwhile."""
+        codes, me = list(dict.fromkeys(codes)), threading.get_ident()
+        self._enter(model, codes, me)
+        try:
+            yield
+        finally:
+            with self._state:
+                self._in_use.subtract(codes)
+                self._passes[me] -= 1
+                outermost = not self._passes[me]
+                if outermost:
+                    del self._passes[me]
+                self._state.notify_all()
+            # two threads that each waited for the other's pass to end, in the middle of their own, would wait for ever
+            if outermost and self._too_many(model):
+                self.make_room(model)
+
+    def _enter(self, model: Holds, codes: list[str], me: int) -> None:
+        """Begin a pass once every language is here; another thread may take one away until then."""
+        while True:
+            with self._state:
+                # who is in a pass by now may begin another inside it, or nothing would ever end
+                while not self._passes[me] and self._changing != me and (self._changing is not None or self._waiting):
+                    self._state.wait()
+                missing = set(codes) - set(model.loaded_languages)
+                if not missing:
+                    self._touch(codes)
+                    self._in_use.update(codes)
+                    self._passes[me] += 1
+                    return
+            for code in codes:
+                if code in missing:
+                    self.load(model, code)
+
+    def load(self, model: Holds, code: str) -> None:
+        """Load a language from its place, if it is not there by now.
+
+        Raises:
+            LanguageError: If it has none.
+        """
+        with self._one_load:
+            if code in model.loaded_languages:
+                return
+            place = self.places.get(code)
+            if place is None:
+                raise LanguageError(f"Language {code!r} is gone: it was deleted while it was asked for.")
+            folder = model.fetch_language(code, place)
+            with self.alone():
+                model.put_language(code, place, folder)
+                self._touch([code])
+
+    def _touch(self, codes: Iterable[str]) -> None:
+        with self._state:
+            for code in codes:
+                self._last_used.pop(code, None)
+                self._last_used[code] = None
+
+    def make_room(self, model: Holds) -> None:
+        """Unload those that were not used for longest, down to the bound, and none that is in use or nowhere else."""
+        with self.alone():
+            for code in self._leavable(model):
+                if not self._too_many(model):
+                    return
+                model.take_language(code)
+                self._last_used.pop(code, None)
+
+    def _too_many(self, model: Holds) -> bool:
+        """Whether there are more than the bound, and one of them could leave."""
+        if self._most is None:
+            return False
+        return len(model.loaded_languages) > self._most and bool(self._leavable(model))
+
+    def _leavable(self, model: Holds) -> list[str]:
+        """Languages that may leave, the one not used for longest first."""
+        with self._state:
+            order = {code: place for place, code in enumerate(self._last_used)}
+            here = sorted(model.loaded_languages, key=lambda code: order.get(code, -1))
+            return [code for code in here if code in self.places and not self._in_use[code] and model.may_leave(code)]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Change the model's languages while no other thread is in a pass."""
+        me = threading.get_ident()
+        with self._state:
+            if self._changing == me:
+                yield
+                return
+            self._waiting += 1
+            try:
+                while self._changing is not None or any(other != me for other in self._passes):
+                    self._state.wait()
+                self._changing = me
+            finally:
+                self._waiting -= 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._changing = None
+                self._state.notify_all()

@@ -1,0 +1,84 @@
+"""`ccr-adapters index` over what `encode` has made: the same hits as over the pictures, and nothing is encoded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccr_adapters.cli.main import app
+from ccr_adapters.search import Collection
+
+COLOURS = ("red", "green", "blue", "white", "black")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    """Vectors of five pictures, one of which comes twice under one name, with a column of metadata."""
+    (tmp_path / "photos").mkdir()
+    lines = ["image,id,year,words"]
+    for number, colour in enumerate((*COLOURS, "red")):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / "photos" / f"{colour}.png")
+        lines.append(f"photos/{colour}.png,{colour},{2000 + number},x")
+    (tmp_path / "photos.csv").write_text("\n".join(lines))
+    options = ["--model", "tiny_clip", "--keep", "year", "--keep", "words", "--shard-rows", 2]
+    found = run("encode", tmp_path / "photos.csv", "--output", tmp_path / "vectors", *options)
+    assert found.exit_code == 0, found.output
+    return tmp_path / "vectors"
+
+
+def test_vectors_are_indexed_as_they_are(vectors, tmp_path):
+    found = run("index", vectors, "--index", tmp_path / "a.index")
+    assert found.exit_code == 0, found.output
+    assert "5 new, 1 left out, for their names came before." in found.stdout
+    run("index", tmp_path / "photos", "--index", tmp_path / "b.index", "--model", "tiny_clip")
+    hits = []
+    for name in "ab":
+        told = run("search", "a red thing", "--index", tmp_path / f"{name}.index", "--json")
+        hits.append(
+            [(hit["id"].split("/")[1].removesuffix(".png"), hit["score"]) for hit in json.loads(told.stdout)[0]["hits"]]
+        )
+    assert [name for name, _ in hits[0]] == [name for name, _ in hits[1]]
+    assert [score for _, score in hits[0]] == pytest.approx([score for _, score in hits[1]], abs=1e-5)
+    told = run("search", "a red thing", "--index", tmp_path / "a.index", "--json", "--filter", "year=2002")
+    assert [hit["id"] for hit in json.loads(told.stdout)[0]["hits"]] == ["vectors/blue"]
+    with Collection.open(tmp_path / "a.index") as opened:
+        assert opened.index.ids() == sorted(f"vectors/{colour}" for colour in COLOURS)
+
+
+def test_again_replaces_and_removes(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    (vectors / "part-00001.parquet").unlink()
+    found = run("index", vectors, "--index", tmp_path / "a.index")
+    assert "3 written again" in found.stdout
+    assert "2 removed" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"complete": False, "finished_shards": 1}, "has 1 of 3 shards"),
+        ({"space": "de"}, "in the space of 'de' alone"),
+        ({"base_sha256": "ab" * 32}, "base"),
+        ({"format": 1, "shards": None, "dim": None, "complete": None}, "has 3 of None shards"),
+    ],
+)
+def test_vectors_that_cannot_be_searched_are_refused(vectors, tmp_path, change, message):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    about = json.loads((vectors / "encode.json").read_text())
+    (vectors / "encode.json").write_text(json.dumps({**about, **change}))
+    found = run("index", vectors, "--index", tmp_path / "a.index")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("error: ")
+    assert message in found.stderr
+
+
+def test_vectors_and_pictures_in_one_command_are_refused(vectors, tmp_path):
+    found = run("index", vectors, tmp_path / "photos", "--index", tmp_path / "a.index")
+    assert "index them in commands of their own" in found.stderr

@@ -1,0 +1,102 @@
+"""sentence-transformers: the model's vectors in memory, from a folder beside the base, and merged into the base."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+import ccr_adapters
+from ccr_adapters.errors import ExportError, LanguageError
+from ccr_adapters.export import save_sentence_transformer, to_sentence_transformer
+from ccr_adapters.modeling import CCRModel
+
+
+def same(found, expected, atol=2e-6):
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=atol)
+
+
+def encode(model, items):
+    return model.encode(items, show_progress_bar=False)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert"])
+@pytest.mark.parametrize("kind", ["dynamic", "LoRA, own tokens", "head"])
+def test_in_memory(family, kind, make, captions, pictures):
+    model = make(family, kind)
+    for language in ("de", None):
+        made = to_sentence_transformer(model, language)
+        same(encode(made, captions), model.encode_text(captions, language))
+        assert made.get_embedding_dimension() == model.dim_of(language)
+        assert made.max_seq_length == 24
+    if family != "bert":
+        made = to_sentence_transformer(model, "de")
+        assert made.modalities == ["text", "image"]
+        same(encode(made, pictures), model.encode_image(pictures, "de"))
+        assert made.similarity(encode(made, captions), encode(made, pictures)).shape == (len(captions), len(pictures))
+
+
+def test_prompts_and_the_name_at_the_top(make):
+    model = make("clip", "dynamic")
+    made = ccr_adapters.to_sentence_transformer(model, "de")
+    found = made.encode(["Hund"], prompt="ein ", show_progress_bar=False)
+    same(found, model.encode_text(["ein Hund"], "de"))
+
+
+@pytest.mark.parametrize("kind", ["static", "head"])
+def test_a_folder_beside_the_base(kind, make, captions, pictures, tmp_path):
+    model = make("clip", kind)
+    (tmp_path / "de").mkdir()
+    save_sentence_transformer(model, tmp_path / "de", "de")
+    assert [path.name for path in tmp_path.iterdir()] == ["de"]
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        SentenceTransformer(str(tmp_path / "de"), device="cpu")
+    loaded = SentenceTransformer(str(tmp_path / "de"), trust_remote_code=True, device="cpu")
+    same(encode(loaded, captions), model.encode_text(captions, "de"))
+    same(encode(loaded, pictures), model.encode_image(pictures, "de"))
+    # and it is an adapter repository still, with its own card
+    again = CCRModel.from_pretrained(tmp_path / "de")
+    assert again.languages == ["de"]
+    same(again.encode_text(captions).numpy(), model.encode_text(captions, "de"))
+    assert "ccr-adapters" in (tmp_path / "de" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("clip", "LoRA"), ("clip", "LoRA, own tokens"), ("clip", "full"), ("bert", "LoRA")]
+)
+def test_merged_it_needs_nothing_of_ours(family, kind, make, captions, pictures, tmp_path):
+    model = make(family, kind)
+    before = model.encode_text(captions, "de")
+    save_sentence_transformer(model, tmp_path / "de", "de", merged=True)
+    types = [module["type"] for module in json.loads((tmp_path / "de" / "modules.json").read_text(encoding="utf-8"))]
+    assert all(name.startswith("sentence_transformers.") for name in types)
+    loaded = SentenceTransformer(str(tmp_path / "de"), device="cpu")
+    same(encode(loaded, captions), before, atol=1e-5)
+    if family == "clip":
+        # transparent pictures are laid on white there, on black here
+        solid = [picture for picture in pictures if picture.mode != "RGBA"]
+        same(encode(loaded, solid), model.encode_image(solid))
+    assert torch.equal(model.encode_text(captions, "de"), before)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "message"),
+    [
+        ("clip", "dynamic", "cannot be merged into them.*trust_remote_code"),
+        ("clip", "static", "cannot be merged into them"),
+        ("siglip", "LoRA", "reads captions of a SiglipModel in another way"),
+    ],
+)
+def test_what_cannot_be_merged_is_not_written(family, kind, message, make, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        save_sentence_transformer(make(family, kind), tmp_path / "de", "de", merged=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_base_is_not_saved(make, tmp_path):
+    with pytest.raises(LanguageError, match="no adapter to save"):
+        save_sentence_transformer(make("clip", "dynamic"), tmp_path / "base", None)
+    assert list(tmp_path.iterdir()) == []

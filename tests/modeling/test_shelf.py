@@ -1,0 +1,242 @@
+"""Languages in memory: loaded on first use, those not used for longest make room, and nothing is lost or disturbed."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.shelf import Shelf
+
+CODES = ["de", "cs", "fr", "sw"]
+
+
+def same(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def folder(build, german_tokenizer, stir, tmp_path):
+    """A repository of four languages; `sw` has a vocabulary of its own."""
+    model = build("clip", "de", "cs", "fr")
+    model.add_language("sw", DASDConfig(r=4, generator_rank=4), tokenizer=german_tokenizer)
+    stir(model, seed=2).save_pretrained(tmp_path / "all")
+    return tmp_path / "all"
+
+
+@pytest.fixture
+def expected(folder, english):
+    """Vectors of each language, from a model that has all of them."""
+    model = CCRModel.from_pretrained(folder)
+    return {code: model.encode_text(english, code) for code in (*CODES, None)}
+
+
+def test_a_lazy_model_loads_a_language_when_it_is_used(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    assert sorted(model.languages) == sorted(CODES)
+    assert model.loaded_languages == []
+    model.set_language("cs")
+    assert model.loaded_languages == []
+    same(model.encode_text(english, None), expected[None])
+    assert model.loaded_languages == []
+    same(model.encode_text(english), expected["cs"])
+    assert model.loaded_languages == ["cs"]
+    same(model.encode_text(english[:2], ["sw", "cs"])[0], expected["sw"][0])
+    assert sorted(model.loaded_languages) == ["cs", "sw"]
+    with pytest.raises(LanguageError, match="'zh' has no adapter. Loaded: cs, de, fr, sw"):
+        model.encode_text(english, "zh")
+    with pytest.raises(LanguageError, match="Caption 1: Language 'zh' has no adapter"):
+        model.encode_text(english[:3], ["de", "zh", None])
+
+
+def test_the_language_not_used_for_longest_makes_room(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=2)
+    assert len(model.loaded_languages) == 2
+    for code, there in (("de", None), ("cs", {"de", "cs"}), ("de", {"de", "cs"}), ("fr", {"de", "fr"})):
+        same(model.encode_text(english, code), expected[code])
+        assert there is None or set(model.loaded_languages) == there
+    assert sorted(model.languages) == sorted(CODES)
+    assert "cs" not in model.processor.languages
+    assert not [name for name, _ in model.named_parameters() if ".cs." in name]
+    assert not [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    same(model.encode_text(english, "cs"), expected["cs"])
+    model.max_languages = 1
+    assert model.loaded_languages == ["cs"]
+    model.max_languages = None
+    for code in CODES:
+        model.encode_text(english[:1], code)
+    assert sorted(model.loaded_languages) == sorted(CODES)
+
+
+def test_a_batch_may_hold_more_languages_than_the_bound(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+    found = model.encode_text(english, ["de", "cs", "fr", "sw", None, "de"])
+    for row, code in enumerate(["de", "cs", "fr", "sw", None, "de"]):
+        same(found[row], expected[code][row])
+    assert len(model.loaded_languages) == 1
+
+
+def test_the_active_language_stays_active_when_it_makes_room(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+    model.set_language("sw")
+    model.encode_text(english, "sw")
+    model.encode_text(english, "de")
+    assert model.loaded_languages == ["de"]
+    assert model.active_language == "sw"
+    same(model.encode_text(english), expected["sw"])
+
+
+def test_what_was_trained_or_added_here_never_leaves(folder, english, stir):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+    model.add_language("zh", DASDConfig(r=4, generator_rank=4))
+    stir(model)
+    mine = model.encode_text(english, "zh")
+    model.trainable("cs")
+    model.requires_grad_(False)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "bottleneck.cs" in name).add_(0.1)
+    trained = model.encode_text(english, "cs")
+    for code in ("de", "fr", "sw"):
+        model.encode_text(english, code)
+    assert set(model.loaded_languages) == {"zh", "cs"}
+    same(model.encode_text(english, "zh"), mine)
+    same(model.encode_text(english, "cs"), trained)
+    model.max_languages = 3
+    model.encode_text(english, "de")
+    model.requires_grad_(True)  # somebody trains without saying so
+    model.max_languages = 1
+    assert set(model.loaded_languages) == {"zh", "cs", "de"}
+
+
+def test_saving_writes_all_languages(folder, expected, english, tmp_path):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+    model.save_pretrained(tmp_path / "again")
+    assert len(model.loaded_languages) == 1
+    again = CCRModel.from_pretrained(tmp_path / "again")
+    for code in CODES:
+        same(again.encode_text(english, code), expected[code])
+
+
+def test_a_language_that_is_deleted_is_gone(folder, english):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    model.encode_text(english, "de")
+    for code in ("de", "cs"):
+        model.delete_language(code)
+        with pytest.raises(LanguageError, match=f"'{code}' has no adapter"):
+            model.encode_text(english, code)
+    assert sorted(model.languages) == ["fr", "sw"]
+    assert model.active_language in ("fr", "sw")
+    with pytest.raises(LanguageError, match="'fr' is already there"):
+        model.add_language("fr")
+    with pytest.raises(LanguageError, match="'fr' is already there"):
+        model.load_language(folder, "fr")
+    assert model.load_language(folder, "de", lazy=True) == ["de"]
+    assert "de" not in model.loaded_languages
+
+
+def test_a_language_that_broke_meanwhile_is_told_and_the_others_go_on(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    weights = folder / "de/adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5])
+    with pytest.raises(AdapterError, match="truncated"):
+        model.encode_text(english, "de")
+    same(model.encode_text(english, "cs"), expected["cs"])
+    weights.write_bytes(content)
+    same(model.encode_text(english, "de"), expected["de"])
+
+
+def test_a_language_costs_its_own_weights_and_nothing_else(folder, english):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    base = {name: p.data_ptr() for name, p in model.base.named_parameters()}
+    for code in ("de", "sw"):
+        before = {p.data_ptr(): p.numel() for p in model.parameters()}
+        model.encode_text(english, code)
+        after = {p.data_ptr(): p.numel() for p in model.parameters()}
+        files = (folder / code).glob("*.safetensors")
+        own = sum(tensor.numel() for file in files for tensor in load_file(file).values())
+        assert sum(after.values()) - sum(before.values()) == own
+        assert before.items() <= after.items()
+    there = {name.replace(".base_layer.", "."): p.data_ptr() for name, p in model.base.named_parameters()}
+    assert base.items() <= there.items()
+
+
+def test_threads_get_their_own_language_whatever_leaves(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+
+    def work(number):
+        for step in range(6):
+            code = [*CODES, None][(number * 7 + step * 3) % 5]
+            same(model.encode_text(english, code), expected[code])
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, number) for number in range(6)]:
+            done.result(timeout=60)
+    assert len(model.loaded_languages) == 1
+    assert not model.shelf._passes
+
+
+def test_who_loads_waits_for_who_encodes_and_not_for_himself(folder):
+    model, order = CCRModel.from_pretrained(folder, lazy=True), []
+    inside, go = threading.Event(), threading.Event()
+
+    def encode():
+        with model.shelf.using(model, ["de"]):
+            inside.set()
+            go.wait(20)
+            with model.shelf.using(model, ["de"]):  # a call inside a call does not wait for the loader
+                order.append("encoded")
+
+    def load():
+        with model.shelf.using(model, ["cs"]):
+            order.append("loaded")
+
+    threads = [threading.Thread(target=encode)]
+    threads[0].start()
+    assert inside.wait(20)
+    threads.append(threading.Thread(target=load))
+    threads[1].start()
+    threads[1].join(0.2)
+    assert order == []
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["encoded", "loaded"]
+
+
+def test_a_head_is_known_before_it_is_loaded(bases, stir, english, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    head = HeadConfig(space=40, width=16, attention_heads=2)
+    model.add_language("de", DASDConfig(r=4, generator_rank=4), head=head)
+    stir(model).save_pretrained(tmp_path)
+    lazy = CCRModel.from_pretrained(tmp_path, lazy=True)
+    assert lazy.space("de") == "de"
+    assert lazy.dim_of("de") == 40
+    assert lazy.loaded_languages == []
+    vectors = torch.nn.functional.normalize(torch.randn(3, 24), dim=-1)
+    same(lazy.map_visual(vectors, "de"), model.map_visual(vectors, "de"))
+    assert lazy.loaded_languages == ["de"]
+
+
+def test_a_copy_has_a_shelf_of_its_own(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=1)
+    other = copy.deepcopy(model)
+    other.encode_text(english, "fr")
+    model.encode_text(english, "cs")
+    assert (other.loaded_languages, model.loaded_languages) == (["fr"], ["cs"])
+    assert other.max_languages == 1
+    same(other.encode_text(english, "de"), expected["de"])
+
+
+@pytest.mark.parametrize("most", [0, -1, True, "3"])
+def test_a_bound_that_is_none(most):
+    with pytest.raises(ConfigError, match="`max_languages` is .*expected a number, 1 or more, or None"):
+        Shelf(most)

@@ -1,0 +1,89 @@
+"""Out of memory: the step is taken again with fewer rows at a time, or the run stops and says how many fit."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from ccr_adapters.errors import TrainingError
+from ccr_adapters.training import CCRTrainingArguments
+from ccr_adapters.training.memory import step_that_fits
+
+
+def limit(method, most, when):
+    """Let the last block run out of memory as a device does, above so many rows; returns the sizes that it met."""
+    block, met = method.model._tower().encoder.blocks[-1], []
+
+    def check(states):
+        met.append(len(states))
+        if len(states) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nSee the manual.")
+
+    if when == "forward":
+        block.register_forward_pre_hook(lambda _, given: check(given[0]))
+    else:
+        block.register_full_backward_hook(lambda _, __, gradients: check(gradients[0]))
+    return met
+
+
+def trained(trainer):
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [[entry["loss"], entry["term/discriminator"]] for entry in logged], trainer.model.trainable_state()
+
+
+@pytest.mark.parametrize("when", ["forward", "backward"])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_fewer_rows_at_a_time_train_the_same(when, accumulated, toy, tmp_path, caplog):
+    values = {"gradient_accumulation_steps": accumulated, "learning_rate": 1e-3}
+    expected = trained(toy.trainer(tmp_path / "enough", **values))
+    method = toy.method()
+    met = limit(method, 3, when)
+    with caplog.at_level(logging.WARNING):
+        found = trained(toy.trainer(tmp_path / "little", method, **values))
+    assert len(found[0]) == len(expected[0]) > 5
+    for losses, others in zip(found[0], expected[0], strict=True):
+        assert losses == pytest.approx(others, rel=1e-4)
+    assert all(torch.allclose(found[1][name], value, atol=2e-4) for name, value in expected[1].items())
+    assert [size for size in met if size > 3] == [8, 4]  # once each: what fits is remembered
+    assert "Out of memory with 8 rows at a time (CUDA out of memory. Tried to allocate 20.00 MiB.): trying 4" in caplog.text
+    assert "trying 2" in caplog.text
+
+
+def test_a_run_that_is_to_stop_says_how_many_rows_fit(toy, tmp_path):
+    method = toy.method()
+    limit(method, 3, "backward")
+    trainer = toy.trainer(tmp_path, method, on_out_of_memory="stop", mini_batch_size=6)
+    with pytest.raises(TrainingError, match=r"at step 1 with 6 rows at a time; 3 fit\. Set `mini_batch_size: 3`"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_nothing_fits(toy, tmp_path):
+    method = toy.method()
+    limit(method, 0, "forward")
+    with pytest.raises(TrainingError, match=r"a single row at a time, in a batch of 8 .*Lower"):
+        toy.trainer(tmp_path, method).train()
+
+
+def test_processes_that_share_a_step_stop():
+    def step(chunk):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    with pytest.raises(TrainingError, match="with 8 rows at a time.*`mini_batch_size: 4`"):
+        step_that_fits(step, 8, None, [], alone=False)
+
+
+def test_other_errors_pass():
+    def step(chunk):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        step_that_fits(step, 8, None, [])
+
+
+def test_the_choice_is_one_of_two(tmp_path):
+    with pytest.raises(ValueError, match="on_out_of_memory.*'half'; expected 'chunk' or 'stop'"):
+        CCRTrainingArguments(output_dir=str(tmp_path), use_cpu=True, on_out_of_memory="half")
