@@ -79,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows
     ]
     print(console_table(shown) if shown else f"Nothing changed by more than {args.threshold:.0%}.")
-    for name, missing in (("only in the old run", old.keys() - new.keys()), ("only in the new run", new.keys() - old.keys())):
+    for name, missing in (
+        ("only in the old run", old.keys() - new.keys()),
+        ("only in the new run", new.keys() - old.keys()),
+    ):
         if missing:
             print(f"{name}: {len(missing)}, for example {', '.join(min(missing))}")
     return 1 if worse else 0

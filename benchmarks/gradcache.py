@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 import torch
+
+from ccr_adapters.evaluation import console_table, write_metrics
+from ccr_adapters.processing.vocabulary import train_tokenizer
 from measure import Peak, precision, wait_for
 from sections import Setting, step_of
 from speed import captions_of
 from towers import DYNAMIC, LONGEST, SIZES
-
-from ccr_adapters.evaluation import console_table, write_metrics
-from ccr_adapters.processing.vocabulary import train_tokenizer
 
 TARGETS = {"MB": 1.2, "seconds a sample": 1.5}
 
@@ -52,7 +52,17 @@ def one(args: argparse.Namespace) -> dict[str, float]:
 
 def measured(args: argparse.Namespace, batch: int) -> dict[str, float]:
     """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", "--batch", str(batch), "--chunk", str(args.chunk), "--size", args.size]
+    command = [
+        sys.executable,
+        __file__,
+        "--one",
+        "--batch",
+        str(batch),
+        "--chunk",
+        str(args.chunk),
+        "--size",
+        args.size,
+    ]
     command += ["--rounds", str(args.rounds), "--device", args.device, "--threads", str(args.threads)]
     command += ["--bf16"] if args.bf16 else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -64,7 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     """Measure both, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4096, help="rows whose gradients are wanted")
-    parser.add_argument("--chunk", type=int, default=256, help="rows encoded at a time, and of the batch to compare with")
+    parser.add_argument(
+        "--chunk", type=int, default=256, help="rows encoded at a time, and of the batch to compare with"
+    )
     parser.add_argument("--size", choices=SIZES, default="vit-b-32")
     parser.add_argument("--rounds", type=int, default=5, help="steps")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
@@ -86,7 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     ratios = {name: large[name] / small[name] for name in small}
     print(console_table(rows))
     for name, target in TARGETS.items():
-        print(f"{name:18s} {ratios[name]:5.2f}x   at most {target:g}x   {'met' if ratios[name] <= target else 'MISSED'}")
+        print(
+            f"{name:18s} {ratios[name]:5.2f}x   at most {target:g}x   {'met' if ratios[name] <= target else 'MISSED'}"
+        )
     if args.json:
         write_metrics(args.json, {"batch": args.batch, "chunk": args.chunk, "small": small, "large": large, **ratios})
     return 0

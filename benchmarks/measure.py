@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 
 def wait_for(device: str) -> None:
@@ -78,6 +79,19 @@ class Peak:
             return _resident("VmHWM") - self.before
         # bytes on macOS, and no way to forget an earlier peak
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 - self.before
+
+
+class Clock(TrainerCallback):
+    """Seconds of training from the end of the first step, which is the slowest."""
+
+    def __init__(self) -> None:
+        self.start = self.seconds = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start after the first step, and look at the clock after every other."""
+        if state.global_step == 1:
+            self.start = time.perf_counter()
+        self.seconds = time.perf_counter() - self.start
 
 
 @contextmanager

@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
+
+from ccr_adapters.processing.vocabulary import train_tokenizer
 from measure import Peak, precision
 from sections import Setting, step_of
 from speed import captions_of
 from towers import BARE, LANGUAGE, LONGEST, ROWS, SIZES
-
-from ccr_adapters.processing.vocabulary import train_tokenizer
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", choices=ROWS)
     parser.add_argument("--size", choices=SIZES, default="vit-b-32")
-    parser.add_argument("--captions", type=Path, help="text file with one caption a line; default: the tiny world's German")
+    parser.add_argument(
+        "--captions", type=Path, help="text file with one caption a line; default: the tiny world's German"
+    )
     parser.add_argument("--batch", type=int, default=128, help="rows of the step")
     parser.add_argument("--encode", action="store_true", help="encode the captions instead")
     parser.add_argument("--teacher", action="store_true", help="with the teacher's text pass")

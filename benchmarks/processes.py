@@ -17,37 +17,24 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import machine
-from sections import TERMS
-from speed import captions_of
-from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, model_of
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
 from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.methods import DASD
 from ccr_adapters.processing.collator import TargetCollator
 from ccr_adapters.processing.vocabulary import train_tokenizer
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
+from measure import Clock, machine
+from sections import TERMS
+from speed import captions_of
+from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, model_of
 
 TARGET, ALIKE = 1.6, 1e-3
-
-
-class Clock(TrainerCallback):
-    """Seconds from the end of the first step."""
-
-    def __init__(self) -> None:
-        self.start = 0.0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start after the warm-up."""
-        if state.global_step == 1:
-            self.start = time.perf_counter()
 
 
 def trained(args: argparse.Namespace) -> dict[str, Any]:
@@ -81,9 +68,8 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
             callbacks=[clock],
         )
         trainer.train()
-    seconds = time.perf_counter() - clock.start
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"seconds": seconds, "losses": losses}
+    return {"seconds": clock.seconds, "losses": losses}
 
 
 def started(args: argparse.Namespace, processes: int, home: Path) -> dict[str, Any]:
@@ -142,9 +128,13 @@ def main(argv: list[str] | None = None) -> int:
         )
     )
     print(f"throughput {ratio:.2f}x   at least {TARGET}x   {'met' if ratio >= TARGET else 'MISSED'}")
-    print(f"losses apart by at most {apart:.1e} of their value   at most {ALIKE:g}   {'met' if apart <= ALIKE else 'MISSED'}")
+    print(
+        f"losses apart by at most {apart:.1e} of their value   at most {ALIKE:g}   {'met' if apart <= ALIKE else 'MISSED'}"
+    )
     if args.json:
-        write_metrics(args.json, {"machine": machine("cpu"), "throughput": ratio, "losses apart": apart, "one": one, "many": many})
+        write_metrics(
+            args.json, {"machine": machine("cpu"), "throughput": ratio, "losses apart": apart, "one": one, "many": many}
+        )
     return 0
 
 

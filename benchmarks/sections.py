@@ -11,6 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase
+
+from ccr_adapters.evaluation import evaluate_retrieval
+from ccr_adapters.methods import DASD, DASDTerms
+from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing.captions import pad_ids, token_ids
+from ccr_adapters.search import FaissIndex
 from measure import alternating, precision
 from towers import (
     BARE,
@@ -29,13 +36,6 @@ from towers import (
     prefix_passes,
     save_base,
 )
-from transformers import PreTrainedTokenizerBase
-
-from ccr_adapters.evaluation import evaluate_retrieval
-from ccr_adapters.methods import DASD, DASDTerms
-from ccr_adapters.modeling import CCRModel
-from ccr_adapters.processing.captions import pad_ids, token_ids
-from ccr_adapters.search import FaissIndex
 
 BATCH = 64
 NAIVE = "bare encoder, naive loop"

@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ccr_adapters.evaluation import console_table, markdown_table, save_figure, write_metrics
+from ccr_adapters.processing.vocabulary import train_tokenizer
 from measure import against, machine
 from multi30k import write_into
 from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting
 from speed import captions_of
 from suite_plot import ratio_bars
 from towers import DYNAMIC, FREE, FULL_GENERATOR, LONGEST, LORA, SIZES, STATIC
-
-from ccr_adapters.evaluation import console_table, markdown_table, save_figure, write_metrics
-from ccr_adapters.processing.vocabulary import train_tokenizer
 
 # section, row, row that it is compared with, how the quotient is to stand to the target
 TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
@@ -121,7 +121,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*SECTIONS, "memory"]
-    parser.add_argument("--captions", type=Path, help="text file with one caption a line (.gz too); default: the tiny world's")
+    parser.add_argument(
+        "--captions", type=Path, help="text file with one caption a line (.gz too); default: the tiny world's"
+    )
     parser.add_argument("--count", type=int, default=1024, help="captions to encode")
     parser.add_argument("--batch", type=int, default=128, help="rows of a training step")
     parser.add_argument("--gallery", type=int, default=1000, help="pictures to score, with five captions each")

@@ -35,7 +35,9 @@ def ratio_bars(figures: list[dict[str, Any]], note: str) -> Figure:
             places = [rows[section].index(row) + (number - (len(sizes) - 1) / 2) * thick for row in by]
             panel.barh(places, list(by.values()), thick, color=COLOURS[1 + number], label=size)
             for place, value in zip(places, by.values(), strict=True):
-                panel.annotate(f"{value:.2f}x", (value, place), (3, 0), textcoords="offset points", va="center", **NUMBER)
+                panel.annotate(
+                    f"{value:.2f}x", (value, place), (3, 0), textcoords="offset points", va="center", **NUMBER
+                )
         panel.axvline(1, color=QUIET, linewidth=1)
         panel.set_yticks(range(len(rows[section])), rows[section], fontsize=9, color=INK)
         panel.invert_yaxis()

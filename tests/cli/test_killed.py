@@ -40,7 +40,12 @@ def write_data(folder):
         (folder / f"{name}.ppm").write_bytes(b"P6 16 16 255\n" + values)
     for split, column in (("train", "translation"), ("validation", "target_caption"), ("test", "target_caption")):
         values = [
-            {"image_id": row["image_id"], "image": f"{row['image_id']}.ppm", "caption": row["caption"], column: row["translation"]}
+            {
+                "image_id": row["image_id"],
+                "image": f"{row['image_id']}.ppm",
+                "caption": row["caption"],
+                column: row["translation"],
+            }
             for row in rows
         ]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, values)), encoding="utf-8")

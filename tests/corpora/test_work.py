@@ -203,6 +203,28 @@ def test_an_encoder_without_eyes_refuses_pictures(folder, bases, encoded, tmp_pa
         encoded(folder, tmp_path / "out", model=CCRModel.from_base(bases["bert"]))
 
 
+def test_out_of_memory_halves_the_batch(text, folder, captions, encoded, vectors_in, caplog, tmp_path):
+    """The limit is a hook on the towers of a real model."""
+    model, most = CCRModel.from_base("tiny_clip").eval(), [4]
+
+    def refuse(module, arguments, given):
+        if len(next(iter((*arguments, *given.values())))) > most[0]:
+            raise torch.OutOfMemoryError("out of memory")
+
+    for tower in (model.base.text_model, model.base.vision_model):
+        tower.register_forward_pre_hook(refuse, with_kwargs=True)
+    encoded(text, tmp_path / "text", model=model, batch_size=16, settings={"shard_rows": 30})
+    encoded(folder, tmp_path / "pictures", model=model, batch_size=16, settings={"shard_rows": 20})
+    assert [record.args for record in caplog.records if "Out of memory" in record.msg] == [(16, 8), (8, 4)] * 2
+    most[0] = 100
+    np.testing.assert_allclose(vectors_in(tmp_path / "text")[1], model.encode_text(captions).numpy(), atol=1e-6)
+    names, vectors = vectors_in(tmp_path / "pictures")
+    np.testing.assert_allclose(vectors, model.encode_image([folder / name for name in names]).numpy(), atol=1e-6)
+    most[0] = 0
+    with pytest.raises(DataError, match="not enough memory for one row"):
+        encoded(text, tmp_path / "none", model=model)
+
+
 def test_one_encoder_at_a_time(text, encoded, tmp_path):
     with locked(tmp_path / "out"), pytest.raises(DataError, match="Another encoder is writing to"):
         encoded(text, tmp_path / "out")
@@ -227,15 +249,13 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 def test_pictures_are_decoded_only_so_far_ahead(folder, model, tmp_path):
     files = find_inputs([folder])
     plan = make_plan(fix_inputs(files, tmp_path), choose_columns(files), 4)
-    shards = RowEncoder(model, plan, batch_size=1, workers=1).shards(plan.shards)
-    _, pieces = next(shards)
-    next(pieces)
-    # only the next four are in work: all others are gone before anybody looks at them
+    pieces = RowEncoder(model, plan, batch_size=1, workers=1).pieces(plan.shards)
+    assert next(pieces)[0].number == 0
+    # only the next one is in work: all others are gone before anybody looks at them
     for path in folder.rglob("*.*"):
         path.unlink()
-    rest = [each for piece in pieces for each in piece]
-    rest += [each for _, own in shards for piece in own for each in piece]
-    assert [each.problem for each in rest[4:]] == ["there is no such file"] * 6
+    rest = [each for _, piece in pieces for each in piece]
+    assert [each.problem for each in rest[1:]] == ["there is no such file"] * 9
 
 
 @pytest.fixture(scope="module")

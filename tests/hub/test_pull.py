@@ -428,7 +428,9 @@ def test_a_name_that_is_no_repository(name, hub):
 def test_a_lazy_language_is_downloaded_on_first_use(several, build, english):
     model = CCRModel.from_pretrained("org/clip", languages=["de", "cs"], lazy=True)
     assert fetched(several) == {CONFIG, "README.md"}
-    several.add("org/clip", {CONFIG: b"{}"})  # whatever is pushed later, a model stays with the commit that it began with
+    several.add(
+        "org/clip", {CONFIG: b"{}"}
+    )  # whatever is pushed later, a model stays with the commit that it began with
     several.seen.clear()
     found = model.encode_text(english, "cs")
     assert {name[:3] for name in fetched(several)} == {"cs/"}

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
@@ -224,6 +225,30 @@ def test_a_head_is_known_before_it_is_loaded(bases, stir, english, tmp_path):
     vectors = torch.nn.functional.normalize(torch.randn(3, 24), dim=-1)
     same(lazy.map_visual(vectors, "de"), model.map_visual(vectors, "de"))
     assert lazy.loaded_languages == ["de"]
+
+
+def test_a_head_stays_while_its_captions_are_read(bases, stir, english, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    head = HeadConfig(space=40, width=16, attention_heads=2)
+    model.add_language("de", DASDConfig(r=4, generator_rank=4), head=head)
+    stir(model).eval().save_pretrained(tmp_path)
+    inputs = dict(model.processor(english, language="de"))
+    expected = model.get_text_features(**inputs, language="de").pooler_output
+    lazy = CCRModel.from_pretrained(tmp_path, max_languages=1, lazy=True)
+    lazy.add_language("cs", DASDConfig(r=4, generator_rank=4))  # it cannot leave, so that German must each time
+    same(lazy.get_text_features(**inputs, language="de").pooler_output, expected)
+    vectors = torch.randn(3, 24)
+    scores = lazy(**inputs, visual_embeds=vectors, language="de").logits_per_text
+    same(scores, model(**inputs, visual_embeds=vectors, language="de").logits_per_text)
+    assert lazy.loaded_languages == ["cs"]
+
+
+def test_the_auto_class_takes_the_bound_too(folder, expected, english):
+    model = AutoModel.from_pretrained(folder, languages=["de", "fr"], lazy=True, max_languages=1)
+    for code in ("de", "fr"):
+        same(model.encode_text(english, code), expected[code])
+    assert model.loaded_languages == ["fr"]
+    assert model.languages == ["fr", "de"]
 
 
 def test_a_copy_has_a_shelf_of_its_own(folder, expected, english):

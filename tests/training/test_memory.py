@@ -48,7 +48,10 @@ def test_fewer_rows_at_a_time_train_the_same(when, accumulated, toy, tmp_path, c
         assert losses == pytest.approx(others, rel=1e-4)
     assert all(torch.allclose(found[1][name], value, atol=2e-4) for name, value in expected[1].items())
     assert [size for size in met if size > 3] == [8, 4]  # once each: what fits is remembered
-    assert "Out of memory with 8 rows at a time (CUDA out of memory. Tried to allocate 20.00 MiB.): trying 4" in caplog.text
+    assert (
+        "Out of memory with 8 rows at a time (CUDA out of memory. Tried to allocate 20.00 MiB.): trying 4"
+        in caplog.text
+    )
     assert "trying 2" in caplog.text
 
 

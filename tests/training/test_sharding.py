@@ -1,4 +1,4 @@
-"""`examples/accelerate/fsdp.yaml`: a base shared out over two processes makes the adapter that a whole base makes."""
+"""`examples/launch/fsdp.yaml`: a base shared out over two processes makes the adapter that a whole base makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import ccr_adapters
 from ccr_adapters.training import CCRTrainingArguments
 
 WORKER = Path(__file__).with_name("worker.py")
-CONFIG = Path(__file__).parents[2] / "examples" / "accelerate" / "fsdp.yaml"
+CONFIG = Path(__file__).parents[2] / "examples" / "launch" / "fsdp.yaml"
 PACKAGE = Path(ccr_adapters.__file__).parents[1]
 
 
@@ -32,7 +32,15 @@ def outcome(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}
     if "lo" in dict(map(reversed, socket.if_nameindex())):
         environment["GLOO_SOCKET_IFNAME"] = "lo"  # a machine need not be able to resolve its own name
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--main_process_port", str(port)]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        CONFIG,
+        "--main_process_port",
+        str(port),
+    ]
     done = subprocess.run([*launch, WORKER, folder], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]

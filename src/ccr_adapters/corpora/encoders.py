@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,10 @@ from ccr_adapters.corpora.rows import Row
 from ccr_adapters.errors import CCRError, DataError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import encode_pixels, processor_of
+from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.pictures import UNREADABLE, load_picture
+
+logger = logging.getLogger(__name__)
 
 # Captions are sorted by length inside of so many batches.
 _SORTED = 16
@@ -41,13 +43,12 @@ _BROKEN = (
 MISSING = "there is no such file"
 
 
-class Prepared:
-    """A row on its way to the encoder, or why it is not."""
+class Prepared(NamedTuple):
+    """A row in the form that the encoder takes, or why it is not."""
 
-    __slots__ = ("problem", "row", "shard", "value")
-
-    def __init__(self, shard: Shard, row: Row, value: Any = None, problem: str = "") -> None:
-        self.shard, self.row, self.value, self.problem = shard, row, value, problem
+    row: Row
+    value: Any = None
+    problem: str = ""
 
 
 class RowEncoder:
@@ -82,91 +83,88 @@ class RowEncoder:
             raise DataError("This model has no image tower, so it cannot encode pictures. Take a dual encoder (CLIP).")
         self._batch_size = batch_size
 
-    def shards(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Iterator[list[Prepared]]]]:
-        """Read shards, one after the other; while one is encoded, pictures of the next are decoded already.
+    def pieces(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Prepared]]]:
+        """Read shards, one after the other; while a piece of one is encoded, pictures of the next are decoded.
 
         Args:
             shards: What to read.
 
         Yields:
-            A shard, and its rows in pieces for `encode`. Pieces never hold rows of two shards: vectors of a shard do not
-            depend on which others are encoded by the same process.
+            Rows for `encode`, and their shard. No piece has rows of two shards, and where one ends does not depend on its
+            neighbours: neither do the vectors.
         """
-        size = self._batch_size * (_SORTED if self._captions else 1)
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="decode") as pool:
-            rows = self._captions_of(shards) if self._captions else self._ahead(shards, pool)
-            try:
-                for shard, own in groupby(rows, key=lambda each: each.shard):
-                    yield shard, _pieces(own, size)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        if self._captions:
+            yield from map(self._prepare, self._read(shards))
+        else:
+            yield from ahead(self._prepare, self._read(shards), workers=self._workers)
 
     def encode(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Encode a piece of a shard.
+        """Encode a piece of a shard; where memory runs out, it is tried again with half as many rows a pass.
 
         Args:
             prepared: Rows without a problem.
 
         Returns:
             Float32 of length one (N, d).
+
+        Raises:
+            DataError: If there is no memory for one row.
         """
-        values = [each.value for each in prepared]
+        while True:
+            size = self._batch_size
+            try:
+                return self._encode([each.value for each in prepared], size)
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise DataError("There is not enough memory for one row a pass. Take a smaller model.") from error
+            # outside of the handler, which holds on to the tensors of the pass that failed
+            self._batch_size = size // 2
+            torch.cuda.empty_cache()
+            logger.warning("Out of memory with %d rows a pass; it goes on with %d.", size, self._batch_size)
+
+    def _encode(self, values: list[Any], size: int) -> NDArray[np.float32]:
         if self._captions:
-            found = self._model.encode_text(values, self.language, batch_size=self._batch_size, show_progress=False)
+            found = self._model.encode_text(values, self.language, batch_size=size, show_progress=False)
         else:
-            inputs = BatchFeature({name: torch.cat([each[name] for each in values]) for name in values[0]})
-            found = encode_pixels(self._model, inputs, self.language)
+            batches = [values[start : start + size] for start in range(0, len(values), size)]
+            found = torch.cat([encode_pixels(self._model, _stacked(batch), self.language) for batch in batches])
         vectors: NDArray[np.float32] = found.float().cpu().numpy()
         return vectors
 
     # ------------------------------------------------------------------------------------------- rows to values
 
-    def _captions_of(self, shards: Sequence[Shard]) -> Iterator[Prepared]:
+    def _read(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Row]]]:
+        size = self._batch_size * (_SORTED if self._captions else 1)
         for shard in shards:
-            for row in self._plan.rows(shard):
-                yield Prepared(shard, row, row.content, row.problem)
+            rows = self._plan.rows(shard)
+            while piece := list(islice(rows, size)):
+                yield shard, piece
 
-    def _ahead(self, shards: Sequence[Shard], pool: ThreadPoolExecutor) -> Iterator[Prepared]:
-        """Pictures in order, so many of them in work that the encoder need not wait."""
-        window: deque[Future[Prepared]] = deque()
-        most = 2 * self._batch_size + self._workers
-        for shard in shards:
-            for row in self._plan.rows(shard):
-                window.append(pool.submit(self._picture, shard, row))
-                if len(window) > most:
-                    yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+    def _prepare(self, piece: tuple[Shard, list[Row]]) -> tuple[Shard, list[Prepared]]:
+        shard, rows = piece
+        if self._captions:
+            return shard, [Prepared(row, row.content, row.problem) for row in rows]
+        return shard, [self._picture(row) for row in rows]
 
-    def _picture(self, shard: Shard, row: Row) -> Prepared:
+    def _picture(self, row: Row) -> Prepared:
         """Read, decode and bring to the form that the tower takes; in any thread."""
         if row.problem or isinstance(row.content, str):
-            return Prepared(shard, row, problem=row.problem or "has no picture")
+            return Prepared(row, problem=row.problem or "has no picture")
         try:
             with Image.open(io.BytesIO(row.content())) as image:
                 picture = load_picture(image)
-            return Prepared(shard, row, dict(self._processor.picture_inputs([picture])))
+            return Prepared(row, dict(self._processor.picture_inputs([picture])))
         except FileNotFoundError:
-            return Prepared(shard, row, problem=MISSING)
+            return Prepared(row, problem=MISSING)
         except _BROKEN as error:
-            return Prepared(shard, row, problem=_reason(error))
+            return Prepared(row, problem=_reason(error))
+
+
+def _stacked(values: list[dict[str, Any]]) -> BatchFeature:
+    return BatchFeature({name: torch.cat([each[name] for each in values]) for name in values[0]})
 
 
 def _reason(error: BaseException) -> str:
     """Why a picture cannot be used, without the address of an object in memory."""
     said = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return "is no picture of a known format" if "cannot identify image file" in said else said
-
-
-def _pieces(rows: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    """Pieces with so many rows that can be encoded; the others go along in their place."""
-    piece: list[Prepared] = []
-    good = 0
-    for each in rows:
-        piece.append(each)
-        good += not each.problem
-        if good == size:
-            yield piece
-            piece, good = [], 0
-    if piece:
-        yield piece

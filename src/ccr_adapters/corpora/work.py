@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +132,11 @@ def encode_shards(
         DataError: If input or output fail; what is finished stays.
     """
     fields: dict[int, list[Any]] = {}
-    for shard, pieces in encoder.shards(shards):
+    for shard, pieces in groupby(encoder.pieces(shards), key=itemgetter(0)):
         rows: list[Row] = []
         vectors: list[NDArray[np.float32]] = []
         skipped: list[Skipped] = []
-        for piece in pieces:
+        for _, piece in pieces:
             _encode_piece(encoder, piece, rows, vectors, skipped)
             if progress is not None:
                 progress(len(piece))

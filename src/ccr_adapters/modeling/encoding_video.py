@@ -169,7 +169,8 @@ def frames_asked(model: EncodesVideos, language: str | None) -> int | None:
     own = model.space(language)
     if own is None or hasattr(model.base, "get_video_features"):
         return None
-    return int(model.heads[own].config.frames) or None  # type: ignore[union-attr, arg-type]
+    head = model.language_config(own).head
+    return None if head is None else head.frames or None
 
 
 def _frames_of(asked: int | None, most: int) -> int | None:

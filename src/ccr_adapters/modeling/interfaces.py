@@ -45,6 +45,9 @@ class Encodes(Protocol):
     def space(self, code: str | None) -> str | None:
         """Whose space the vectors of a language live in."""
 
+    def language_config(self, code: str) -> LanguageConfig:
+        """What a language adds to the base."""
+
     def dim_of(self, code: str | None) -> int:
         """Width of that space."""
 

@@ -183,12 +183,13 @@ class CCRModel(LanguageHost):
             Features (B, d), not normalised, or those of the language's own space, which are; last token states
             (B, L, w); and the pass's condition, which holds the disentangled features of dynamic adapters.
         """
-        features, last, condition = self._adapted(input_ids, attention_mask, pooled_at, language, source)
-        spoken = language if isinstance(language, str) else next(iter(language), BASE)
-        if self.space(spoken) is not None:
-            mask = condition.attention_mask
-            real = torch.ones_like(input_ids) if mask is None else mask
-            features = self.heads[spoken].text(last, real)  # type: ignore[operator]
+        with self.shelf.using(self, self._known_among(language)):
+            features, last, condition = self._adapted(input_ids, attention_mask, pooled_at, language, source)
+            spoken = language if isinstance(language, str) else next(iter(language), BASE)
+            if self.space(spoken) is not None:
+                mask = condition.attention_mask
+                real = torch.ones_like(input_ids) if mask is None else mask
+                features = self.heads[spoken].text(last, real)  # type: ignore[operator]
         return features, last, condition
 
     def token_states(
@@ -213,11 +214,14 @@ class CCRModel(LanguageHost):
     ) -> tuple[Tensor, Tensor, Condition]:
         """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
         given = (input_ids, attention_mask, pooled_at, language, source)
-        codes = {language} if isinstance(language, str) else set(language)
-        with self.shelf.using(self, codes.intersection(self.languages)):
+        with self.shelf.using(self, self._known_among(language)):
             if splits(self._rows_at_once, len(input_ids)):
                 return encode_in_chunks(self._adapted_rows, self._rows_at_once, *given)  # type: ignore[arg-type]
             return self._adapted_rows(*given)
+
+    def _known_among(self, language: str | Sequence[str]) -> set[str]:
+        """Languages of some rows, without the base, networks that only train, and those that are refused later."""
+        return ({language} if isinstance(language, str) else set(language)).intersection(self.languages)
 
     def _adapted_rows(
         self,
@@ -413,7 +417,8 @@ class CCRModel(LanguageHost):
         spoken = self.resolve_language(language) if language is None or isinstance(language, str) else None
         if spoken is None or self.space(spoken) is None:
             return F.normalize(vectors, dim=-1)
-        mapped: Tensor = self.heads[spoken].visual(vectors)  # type: ignore[operator]
+        with self._using(spoken):
+            mapped: Tensor = self.heads[spoken].visual(vectors)  # type: ignore[operator]
         return mapped
 
     @property

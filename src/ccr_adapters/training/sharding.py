@@ -70,7 +70,9 @@ def sharded_base(model: CCRModel, root: nn.Module) -> Iterator[None]:
 
 def _shard(block: Any) -> None:
     if torch.__version__ < "2.7":  # torch compares it as a version
-        raise ConfigError(f"`shard_base` needs torch 2.7 or later, this is {torch.__version__}. Update it, or leave that out.")
+        raise ConfigError(
+            f"`shard_base` needs torch 2.7 or later, this is {torch.__version__}. Update it, or leave that out."
+        )
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     if isinstance(block, FSDPModule):  # by the stage before
