@@ -91,6 +91,12 @@ def _fixed_seeds() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package keeps of its own stays out of the user's home."""
+    monkeypatch.setenv("CCR_ADAPTERS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 def _factory(build: Callable[[], Model]) -> Callable[[], Model]:
     """Build a model once, from its own seed, and hand out deep copies in eval mode."""
     with torch.random.fork_rng():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ccr_adapters.cli.demo_adapters import _fingerprint, cache_folder, cached_adapter, tiny_recipe
+from ccr_adapters.cli.demo_adapters import _fingerprint, demo_folder, cached_adapter, tiny_recipe
 from ccr_adapters.cli.main import app
 from ccr_adapters.cli.recipe import load_recipe, recipe_from_dict
 from ccr_adapters.errors import ConfigError, LanguageError
@@ -94,9 +94,9 @@ def test_another_recipe_is_another_adapter(tmp_path):
 
 def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.setenv("CCR_ADAPTERS_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "demo"
+    assert demo_folder() == tmp_path / "demo"
     monkeypatch.delenv("CCR_ADAPTERS_CACHE")
-    assert cache_folder() == Path("~/.cache/ccr_adapters/demo").expanduser()
+    assert demo_folder() == Path("~/.cache/ccr_adapters/demo").expanduser()
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):

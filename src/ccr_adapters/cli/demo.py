@@ -35,10 +35,10 @@ def _codes(given: str | None) -> list[str]:
 
 def _adapters(codes: list[str]) -> list[Path]:
     """The tiny world's adapters of some languages."""
-    from ccr_adapters.cli.demo_adapters import cache_folder, cached_adapter
+    from ccr_adapters.cli.demo_adapters import cached_adapter, demo_folder
 
     try:
-        return [cached_adapter(code, cache_folder()) for code in codes]
+        return [cached_adapter(code, demo_folder()) for code in codes]
     except KeyboardInterrupt:
         typer.echo("\nStopped. The same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(130) from None
@@ -46,14 +46,14 @@ def _adapters(codes: list[str]) -> list[Path]:
 
 def _opened(index: str | None, model: list[str], codes: list[str], **where: Any) -> tuple[CCRModel, Collection]:
     """The model with its languages, and what it searches."""
-    from ccr_adapters.cli.demo_adapters import cache_folder
+    from ccr_adapters.cli.demo_adapters import demo_folder
     from ccr_adapters.demo.gallery import open_world
     from ccr_adapters.errors import ConfigError, SearchIndexError
     from ccr_adapters.search import Collection
 
     if index is None:
         loaded = _with_languages(load_model(model or ["tiny_clip"]), codes)
-        return loaded, open_world(loaded, cache_folder())
+        return loaded, open_world(loaded, demo_folder())
     collection = Collection.open(index, **where)
     names = model or ([collection.notes.model] if collection.notes.model else [])
     if not names:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ import typer
 from ccr_adapters import __version__
 from ccr_adapters.data import tiny_clip_path
 from ccr_adapters.errors import ConfigError, LanguageError
+from ccr_adapters.processing.bases import cache_folder
 
 # minutes that another process may need to train the same language
 _WAIT = 1800.0
 
 
-def cache_folder() -> Path:
-    """Where the demo keeps what it makes: `$CCR_ADAPTERS_CACHE`, else `~/.cache/ccr_adapters`."""
-    return Path(os.environ.get("CCR_ADAPTERS_CACHE") or "~/.cache/ccr_adapters").expanduser() / "demo"
+def demo_folder() -> Path:
+    """Where the demo keeps what it makes."""
+    return cache_folder() / "demo"
 
 
 def tiny_recipe(language: str, output: Path) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def fix_inputs(files: Sequence[InputFile], folder: Path) -> list[InputFile]:
         if file.root is None:
             found.append(stamped(file))
         else:
-            found.append(list_pictures(Path(file.root), folder / f"pictures-{number:03d}.jsonl"))
+            found.append(list_pictures(Path(file.root), folder.absolute() / f"pictures-{number:03d}.jsonl"))
     return found
 
 

@@ -86,15 +86,15 @@ class DASDConfig(PeftConfig):
             raise ValueError(f"`sa_all_positions` is {self.sa_all_positions!r}; expected True or False.")
         if self.r is None:
             self.r = DEFAULT_RANK[self.mode]
-        for name in ("r", "condition_dim", "embedding_dim", "prefix_blocks", "generator_rank"):
+        sizes = dict.fromkeys(
+            ("r", "condition_dim", "embedding_dim", "prefix_blocks", "generator_rank"), "a positive integer"
+        )
+        places = {"adapt_from": "the index of a block, 0 or more", "pooling_token_id": "the id of a token"}
+        for name, expected in {**sizes, **places}.items():
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"`{name}` is {value!r}; expected a positive integer.")
-        if isinstance(self.adapt_from, bool) or not isinstance(self.adapt_from, int) or self.adapt_from < 0:
-            raise ValueError(f"`adapt_from` is {self.adapt_from!r}; expected the index of a block, 0 or more.")
-        token = self.pooling_token_id
-        if token is not None and (isinstance(token, bool) or not isinstance(token, int) or token < 0):
-            raise ValueError(f"`pooling_token_id` is {token!r}; expected the id of a token.")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= (name in sizes)):
+                raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
         # peft matches a list by suffix and a string as a regular expression; a set gives the faster look-up
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)  # type: ignore[assignment]

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from ccr_adapters.processing.bases import cache_folder
+
+logger = logging.getLogger(__name__)
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -32,3 +42,36 @@ def weights_sha256(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(parameter.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
+
+
+def remembered_sha256(model: nn.Module, files: Sequence[Path]) -> str:
+    """The hash of a base that was loaded from files just now: looked up if these very files were hashed before.
+
+    Hashing reads all weights, where loading only maps them. A file counts as the same while its place, size and time of
+    change are.
+
+    Args:
+        model: The base, as it was loaded.
+        files: Where from; with none it is hashed anew.
+    """
+    if not files:
+        return weights_sha256(model)
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    dtype = str(next(model.parameters()).dtype)
+    key = hashlib.sha256(json.dumps([type(model).__name__, dtype, stats]).encode()).hexdigest()
+    note = cache_folder() / "bases" / key[:32]
+    try:
+        known = note.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        known = ""
+    if re.fullmatch("[0-9a-f]{64}", known):
+        return known
+    found = weights_sha256(model)
+    aside = note.with_name(f".{note.name}.{os.getpid()}")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(found, encoding="ascii")
+        os.replace(aside, note)
+    except OSError as error:
+        logger.debug("The hash of the base is not remembered: %s", error)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from ccr_adapters.modeling.adapter_folder import (
 )
 from ccr_adapters.modeling.card import write_card
 from ccr_adapters.modeling.download import local_folder, wanted
+from ccr_adapters.modeling.fingerprint import remembered_sha256
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import fetch_language, load_language, precision_of, write_language
 from ccr_adapters.modeling.layout import earlier_files, files_below, remove_leftovers
@@ -26,7 +27,7 @@ from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_f
 from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.upload import check_folder, upload
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import TINY_CLIP, resolve_base
+from ccr_adapters.processing.bases import TINY_CLIP, resolve_base, weight_files
 from ccr_adapters.processing.repository import at_commit, hub_arguments, inside, read_config
 
 PUSH_ARGUMENTS = ("private", "token", "revision", "commit_message", "replace")
@@ -161,7 +162,7 @@ def load_model(
     if place is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
     elsewhere = {key: value for key, value in hub.items() if key != "revision"}
-    beside = None
+    beside, files = None, []
     if isinstance(place, (str, os.PathLike)):
         place = resolve_base(str(place), folder)
         named = own.base_model_name_or_path
@@ -176,6 +177,7 @@ def load_model(
                 f"The base '{place}' that this adapter needs cannot be loaded ({str(error).splitlines()[0]}). Say where it is "
                 "with `base=`."
             ) from error
+        files = weight_files(str(place), own.base_revision, hub.get("cache_dir"))
     else:
         module, place = place, own.base_model_name_or_path
         place = place if place is None or processor is not None else resolve_base(place, folder)
@@ -186,7 +188,7 @@ def load_model(
     model = cls(own, module, processor)
     model.base_folder = beside
     model.max_languages = max_languages
-    _check_base(model, own)
+    _check_base(model, own, files)
     places = _places(name, root, chosen, hub, subfolder)
     for code, place in places.items():
         _add(model, code, place, lazy=lazy, folder=folder if now is codes else None)
@@ -251,14 +253,15 @@ def _ready(model: Any, device_map: Any | None) -> Any:
     return model
 
 
-def _check_base(model: HoldsLanguages, config: CCRConfig) -> None:
+def _check_base(model: HoldsLanguages, config: CCRConfig, files: Sequence[Path] = ()) -> None:
+    """Refuse a base of other weights; `files` are those that it was loaded from just now."""
     if config.base_sha256 is None or (model.base_frozen and config.base_sha256 == model.verified_sha256):
         return
     if model.base.dtype == torch.float16:
         raise AdapterError(
             "A base in float16 cannot be checked against the hash of its weights. Load it in bfloat16 or float32."
         )
-    found = model.base_sha256()
+    found = remembered_sha256(model.base, files)
     if found != config.base_sha256:
         raise AdapterError(
             f"The base '{config.base_model_name_or_path}' has other weights than the one that this adapter was trained on "

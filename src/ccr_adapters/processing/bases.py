@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
 
 from ccr_adapters.data import tiny_clip_path
 from ccr_adapters.errors import AdapterError
@@ -32,3 +35,28 @@ def resolve_base(name: str | Path, beside: Path | None = None) -> str:
     if Path(text).is_absolute() or text.startswith(".") or text.count("/") > 1:
         raise AdapterError(f"The base '{text}' is not here. Put it there, or say where it is with `base=`.")
     return text
+
+
+def weight_files(place: str, revision: str | None = None, cache_dir: str | Path | None = None) -> list[Path]:
+    """Files of weights that a base was loaded from: of its folder, or of the snapshot in the Hub's cache.
+
+    Args:
+        place: What transformers loaded it from.
+        revision: Of a repository.
+        cache_dir: Another cache than the Hub's usual one.
+
+    Returns:
+        Its safetensors; none if they cannot be told.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        found = try_to_load_from_cache(place, "config.json", cache_dir=cache_dir, revision=revision or "main")
+        if not isinstance(found, str):
+            return []
+        folder = Path(found).parent
+    return sorted(folder.glob("*.safetensors"))
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it can make again: `$CCR_ADAPTERS_CACHE`, else `~/.cache/ccr_adapters`."""
+    return Path(os.environ.get("CCR_ADAPTERS_CACHE") or "~/.cache/ccr_adapters").expanduser()
