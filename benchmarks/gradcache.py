@@ -22,7 +22,7 @@ import torch
 
 from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.processing.vocabulary import train_tokenizer
-from measure import Peak, precision, wait_for
+from measure import Peak, exact_memory, precision, wait_for
 from sections import Setting, step_of
 from speed import captions_of
 from towers import DYNAMIC, LONGEST, SIZES
@@ -65,7 +65,7 @@ def measured(args: argparse.Namespace, batch: int) -> dict[str, float]:
     ]
     command += ["--rounds", str(args.rounds), "--device", args.device, "--threads", str(args.threads)]
     command += ["--bf16"] if args.bf16 else []
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=exact_memory())
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

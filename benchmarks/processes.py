@@ -32,15 +32,13 @@ from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
 from measure import Clock, machine
 from sections import TERMS
 from speed import captions_of
-from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, model_of
+from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, Size, model_of
 
 TARGET, ALIKE = 1.6, 1e-3
 
 
-def trained(args: argparse.Namespace) -> dict[str, Any]:
-    """This process's part of the run: seconds, and the losses of all."""
-    torch.set_num_threads(1)
-    size = SIZES[args.size]
+def trainer_of(size: Size, folder: Path | str, *, callbacks: list[Any] | None = None, **arguments: Any) -> CCRTrainer:
+    """The real trainer for DASD, on captions of the tiny world with random vectors; always the same start."""
     captions = captions_of(None)
     tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
     model = model_of(DYNAMIC, size, tokenizer)
@@ -48,28 +46,31 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     set_seed(0)
     vectors = np.random.default_rng(0).normal(size=(len(captions), size.embedding)).astype("float32")
     rows = np.arange(len(captions))
+    fixed = {"output_dir": str(folder), "use_cpu": True, "logging_steps": 1, "disable_tqdm": True}
+    return CCRTrainer(
+        DASD(model, LANGUAGE, TERMS),
+        CCRTrainingArguments(**{"save_strategy": "no", **fixed, **arguments}),
+        lengths=[len(text) for text in captions],
+        train_dataset=[{"row": row, "translation": text} for row, text in enumerate(captions)],  # type: ignore[arg-type]
+        data_collator=TargetCollator(model.processor, LANGUAGE, vectors, rows, source=vectors),  # type: ignore[arg-type]
+        callbacks=callbacks or [],
+    )
+
+
+def losses_of(trainer: CCRTrainer) -> list[float]:
+    """The loss of every step."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def trained(args: argparse.Namespace) -> dict[str, Any]:
+    """This process's part of the run: seconds, and the losses of all."""
+    torch.set_num_threads(1)
     clock = Clock()
+    rows = {"per_device_train_batch_size": args.batch // args.processes, "max_steps": args.steps + 1}
     with tempfile.TemporaryDirectory() as folder:
-        arguments = CCRTrainingArguments(
-            output_dir=folder,
-            use_cpu=True,
-            per_device_train_batch_size=args.batch // args.processes,
-            max_steps=args.steps + 1,
-            logging_steps=1,
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        trainer = CCRTrainer(
-            DASD(model, LANGUAGE, TERMS),
-            arguments,
-            lengths=[len(text) for text in captions],
-            train_dataset=[{"row": row, "translation": text} for row, text in enumerate(captions)],  # type: ignore[arg-type]
-            data_collator=TargetCollator(model.processor, LANGUAGE, vectors, rows, source=vectors),  # type: ignore[arg-type]
-            callbacks=[clock],
-        )
+        trainer = trainer_of(SIZES[args.size], folder, callbacks=[clock], **rows)
         trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"seconds": clock.seconds, "losses": losses}
+    return {"seconds": clock.seconds, "losses": losses_of(trainer)}
 
 
 def started(args: argparse.Namespace, processes: int, home: Path) -> dict[str, Any]:

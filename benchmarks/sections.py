@@ -122,6 +122,8 @@ def step_of(
         pictures: Encode the pictures too.
     """
     model, device = model or setting.model(row), setting.device
+    if device == "cpu":  # as the command trains there: plain attention has the faster backward pass
+        model.base.set_attn_implementation("eager")
     schedule = row == FULL_GENERATOR
     captions = (setting.captions * (1 + setting.batch // len(setting.captions)))[: setting.batch]
     ids = token_ids(captions, setting.tokenizer, LONGEST)

@@ -26,7 +26,7 @@ import torch
 
 from ccr_adapters.evaluation import console_table, markdown_table, save_figure, write_metrics
 from ccr_adapters.processing.vocabulary import train_tokenizer
-from measure import against, machine
+from measure import against, exact_memory, machine
 from multi30k import write_into
 from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting
 from speed import captions_of
@@ -59,7 +59,7 @@ def memory(size: str, args: argparse.Namespace) -> Figures:
     found = {}
     for name, (row, more) in rows.items():
         command = [sys.executable, str(Path(__file__).with_name("peak.py")), row, *options, *more]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=exact_memory())
         found[name] = json.loads(done.stdout.splitlines()[-1])["megabytes"]
     return [
         {"section": "memory", "size": size, "row": name, "value": value, "unit": "MB", "ratio": value / found[TEACHER]}

@@ -2,7 +2,7 @@
 
     accelerate launch examples/train.py examples/configs/tiny_dasd_de.yaml
     accelerate launch examples/train.py examples/configs/tiny_dasd_de.yaml language=cs output_dir=runs/tiny_dasd_cs
-    accelerate launch --cpu --num_processes 2 examples/train.py examples/configs/tiny_dasd_de.yaml
+    accelerate launch --config_file examples/launch/ddp.yaml examples/train.py RECIPE    # two processes; more: --num_processes
 
 A run that was killed goes on from its last checkpoint when it is started again with the same recipe. `ccr-adapters train`
 is the same command.

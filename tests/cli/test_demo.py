@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ccr_adapters.cli.demo_adapters import _fingerprint, demo_folder, cached_adapter, tiny_recipe
+from ccr_adapters.cli.demo_adapters import _fingerprint, cached_adapter, demo_folder, tiny_recipe
 from ccr_adapters.cli.main import app
 from ccr_adapters.cli.recipe import load_recipe, recipe_from_dict
 from ccr_adapters.errors import ConfigError, LanguageError

@@ -1,4 +1,4 @@
-"""The real command, killed without warning at random moments and started again, makes the very model of a whole run."""
+"""The real command, killed without warning at a random moment and started again, makes the very model of a whole run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -22,7 +21,7 @@ from ccr_adapters.cli.train import run_recipe
 
 COMMAND = Path(__file__).parents[2] / "examples" / "train.py"
 PACKAGE = Path(ccr_adapters.__file__).parents[1]
-STEPS = 60
+STEPS = 120
 
 
 def write_data(folder):
@@ -78,9 +77,8 @@ def tensors(folder):
     return {f"{name}:{key}": t for name in names for key, t in load_file(folder / f"{name}.safetensors").items()}
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_a_run_killed_at_random_moments_is_the_run_that_was_not(seed, recipes, tmp_path):
-    draw = random.Random(seed)
+def test_a_run_killed_at_a_random_moment_is_the_run_that_was_not(recipes, tmp_path):
+    draw = random.Random()  # another moment each time: none of them may matter
     write_data(tmp_path / "data")
     arguments = {"max_steps": STEPS, "save_steps": 3, "per_device_train_batch_size": 8, "disable_tqdm": True}
 
@@ -98,7 +96,7 @@ def test_a_run_killed_at_random_moments_is_the_run_that_was_not(seed, recipes, t
         return path
 
     cut = written("cut")
-    reached = draw.randint(3, STEPS // 2)
+    reached = draw.randint(3, STEPS // 4)  # far from the end, which a busy machine may reach before the kill
     killed(cut, tmp_path / "cut" / "cma", reached, draw.uniform(0, 0.1))
     run_recipe(load_recipe(cut), evaluate=False)
     resumed = json.loads((tmp_path / "cut" / "cma" / "stage.json").read_text(encoding="utf-8"))["resumed_from"]
@@ -107,4 +105,5 @@ def test_a_run_killed_at_random_moments_is_the_run_that_was_not(seed, recipes, t
     run_recipe(load_recipe(written("whole")), evaluate=False)
     whole, mended = tensors(tmp_path / "whole"), tensors(tmp_path / "cut")
     assert whole.keys() == mended.keys()
-    assert [key for key in whole if not torch.equal(whole[key], mended[key])] == []
+    different = [key for key in whole if not torch.equal(whole[key], mended[key])]
+    assert not different, f"killed at checkpoint {reached}, resumed from {resumed}"

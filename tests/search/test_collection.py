@@ -146,7 +146,7 @@ def test_a_folder_is_indexed_and_only_what_is_new_is_encoded(photos, model, fold
 def test_vectors_and_metadata_come_back_by_name_whether_saved_or_not(place, random_vectors):
     vectors = random_vectors(30)
     names = [f"{number}" for number in range(30)]
-    notes = [{"number": number, "text": f"it's \"{number}\""} for number in range(30)]
+    notes = [{"number": number, "text": f'it\'s "{number}"'} for number in range(30)]
     with place.create() as index:
         index.add(names[:20], vectors[:20], notes[:20])
         index.save()

@@ -141,9 +141,8 @@ class DASD(Method):
             visual_vectors: Vectors `v` of the pictures by the frozen base. (B, d)
             image_index: Which picture each row shows. (B,)
         """
-        target, _, condition = self.model.target_features(
-            target_input_ids, target_attention_mask, target_pooled_at, str(self.language)
-        )
+        captions = (target_input_ids, target_attention_mask, target_pooled_at)
+        target, _, condition = self.model.target_features(*captions, str(self.language), keep_states=False)
         return self._terms(target.float(), condition, source_vectors, visual_vectors, image_index)
 
     def _terms(

@@ -84,8 +84,9 @@ class Transfer(DASD):
             source_attention_mask: (B, Ls)
             source_pooled_at: (B,)
         """
+        captions = (target_input_ids, target_attention_mask, target_pooled_at)
         target, states, condition = self.model.target_features(
-            target_input_ids, target_attention_mask, target_pooled_at, str(self.language)
+            *captions, str(self.language), keep_states=bool(self.terms.words)
         )
         found = self._terms(target.float(), condition, source_vectors, visual_vectors, image_index)
         if self.terms.words and source_input_ids is not None and source_attention_mask is not None:

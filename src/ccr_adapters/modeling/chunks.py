@@ -19,6 +19,7 @@ from ccr_adapters.dasd import Condition
 from ccr_adapters.dasd.condition import Features
 
 Encoded = tuple[Tensor, Tensor, Condition]
+_OF_ROWS = ("input_ids", "attention_mask", "pooled_at")
 
 
 def splits(rows: int | None, count: int) -> bool:
@@ -59,35 +60,45 @@ def encode_in_chunks(
     pooled_at: Tensor | None,
     language: str | Sequence[str],
     source: bool,
+    keep_states: bool,
 ) -> Encoded:
     """`CCRModel`'s pass over captions, `rows` at a time; arguments and result as there.
 
     A checkpoint hands on tensors alone, so the disentangled features leave it beside the vectors, and are put together by
-    language, in the order of the rows.
+    language, in the order of the rows. Token states are most of what outlives a chunk: without `keep_states` there are none.
     """
     count = len(input_ids)
-    vectors, states = [], []
+    vectors, states, passes = [], [], []
     features: dict[str, list[Features]] = {}
     for piece in _slices(rows, count):
-        spoken: list[str] = []
+        met: list[Condition] = []
 
-        def part(piece: slice = piece, spoken: list[str] = spoken) -> tuple[Tensor, ...]:
+        def part(piece: slice = piece, met: list[Condition] = met) -> tuple[Tensor, ...]:
             mask, ends = (None if each is None else each[piece] for each in (attention_mask, pooled_at))
             own = language if isinstance(language, str) else list(language)[piece]
             vector, state, condition = encode(input_ids[piece], mask, ends, own, source)
-            spoken[:] = condition.features
+            met[:] = [condition]
             halves = [half for each in condition.features.values() for half in (each.related, each.agnostic)]
-            return vector, state, *halves
+            return vector, state if keep_states else state[:, :0], *halves
 
         vector, state, *halves = checkpoint(part, use_reentrant=False)
         vectors.append(vector)
         states.append(state)
-        for index, code in enumerate(spoken):
+        (own,) = met
+        for index, code in enumerate(own.features):
             features.setdefault(code, []).append(Features(*halves[2 * index : 2 * index + 2]))
+        own.features, own.cores, own.prefix_states = {}, {}, {}  # of a graph that is gone
+        passes.append(own)
     codes = [language] * count if isinstance(language, str) else list(language)
-    condition = Condition(input_ids, attention_mask, codes, pooled_at)
+    ids, mask, ends = (_joined([getattr(each, name) for each in passes]) for name in _OF_ROWS)
+    condition = Condition(ids, mask, codes, ends)
     condition.features = {
         code: Features(torch.cat([each.related for each in found]), torch.cat([each.agnostic for each in found]))
         for code, found in features.items()
     }
     return torch.cat(vectors), torch.cat(states), condition
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None

@@ -168,6 +168,7 @@ class CCRModel(LanguageHost):
         language: str | Sequence[str],
         *,
         source: bool = False,
+        keep_states: bool = True,
     ) -> tuple[Tensor, Tensor, Condition]:
         """Encode captions with their adapters.
 
@@ -178,15 +179,18 @@ class CCRModel(LanguageHost):
             pooled_at: Position of each end token. (B,)
             language: One for all rows, or one a row.
             source: The captions are in the base's language, with its ids, for a network that reads both (NRCCR).
+            keep_states: `False` where the token states are not needed; chunks are then lighter, and give none.
 
         Returns:
             Features (B, d), not normalised, or those of the language's own space, which are; last token states
             (B, L, w); and the pass's condition, which holds the disentangled features of dynamic adapters.
         """
         with self.shelf.using(self, self._known_among(language)):
-            features, last, condition = self._adapted(input_ids, attention_mask, pooled_at, language, source)
             spoken = language if isinstance(language, str) else next(iter(language), BASE)
-            if self.space(spoken) is not None:
+            own = self.space(spoken) is not None
+            given = (input_ids, attention_mask, pooled_at, language, source)
+            features, last, condition = self._adapted(*given, keep_states=keep_states or own)
+            if own:
                 mask = condition.attention_mask
                 real = torch.ones_like(input_ids) if mask is None else mask
                 features = self.heads[spoken].text(last, real)  # type: ignore[operator]
@@ -211,12 +215,15 @@ class CCRModel(LanguageHost):
         pooled_at: Tensor | None,
         language: str | Sequence[str],
         source: bool,
+        *,
+        keep_states: bool = True,
     ) -> tuple[Tensor, Tensor, Condition]:
         """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
         given = (input_ids, attention_mask, pooled_at, language, source)
         with self.shelf.using(self, self._known_among(language)):
             if splits(self._rows_at_once, len(input_ids)):
-                return encode_in_chunks(self._adapted_rows, self._rows_at_once, *given)  # type: ignore[arg-type]
+                rows: Any = self._rows_at_once
+                return encode_in_chunks(self._adapted_rows, rows, *given, keep_states)
             return self._adapted_rows(*given)
 
     def _known_among(self, language: str | Sequence[str]) -> set[str]:
