@@ -15,7 +15,7 @@ CHECKED := src tests $(wildcard examples benchmarks docs/site)
 EXAMPLES := search_my_photos add_a_language compare_methods multilingual_service convert_checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-test env-dev env-docs env-benchmarks demo examples test lint format docs serve-docs clean distclean
+.PHONY: help env env-test env-dev env-docs env-benchmarks demo examples test test-oldest lint format docs serve-docs clean distclean
 
 help: ## List these commands
 	@echo "usage: make COMMAND [PYTHON=python3.12] [VENV=.venv]"
@@ -29,6 +29,16 @@ examples: env-test ## Run the gallery of examples, each under two minutes
 
 test: env-test ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
+
+# What depends on those libraries; the rest of the tests needs extras, which ask for newer ones.
+OLDEST := tests/dasd tests/full tests/modeling tests/methods tests/training tests/processing tests/hub
+
+test-oldest: ## Run the tests of what stands on transformers and peft with their lowest supported versions
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS) -c constraints-oldest.txt \
+		-e '.[plots,video,langid]' pytest pytest-xdist pot sentencepiece
+	@OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(WORKERS) $(OLDEST)
 
 lint: env-dev ## Check style and types; changes nothing
 	$(BIN)/ruff check $(CHECKED)

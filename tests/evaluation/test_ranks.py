@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation import Positives, average_precision, rank_and_precision
-from ccr_adapters.evaluation.ranks import ranks
+from ccr_adapters.evaluation.ranks import _Counter, ranks
 
 
 def oracle(queries, gallery, relevant: list[list[int]]) -> tuple[list[int], list[float]]:
@@ -188,3 +188,12 @@ def test_numbers_that_are_not_finite_are_counted_and_named(bad):
 def test_a_block_of_nothing_is_refused():
     with pytest.raises(EvaluationError, match=r"block is 0"):
         ranks(torch.ones(1, 3), torch.ones(1, 3), [[0]], block=0)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 1023, 1024, 1025, 2047, 2049, 5000])
+def test_counts_are_those_of_a_plain_sum(columns):
+    scores = torch.randint(-3, 4, (5, columns)).float()
+    count = _Counter(5, columns, scores.device)
+    for limit in (-4.0, 0.0, 3.0, 4.0):  # all, some, few, none; the counter is used again
+        limits = torch.full((5, 1), limit)
+        assert torch.equal(count.at_least(scores, limits), (scores >= limits).sum(dim=1))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
+from transformers import TrainingArguments
 
 
 def losses(trainer):
@@ -31,7 +34,11 @@ def test_bf16_computes_in_bf16_and_keeps_the_weights_in_float32(toy, tmp_path):
     assert losses(trainer) != losses(whole)
 
 
-@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+# the same under both its names, as far as this version of transformers knows them
+NAMES = {"activation_checkpointing", "gradient_checkpointing"} & {field.name for field in fields(TrainingArguments)}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_checkpointing_trains_the_same(name, chunk, toy, tmp_path, same):
     whole = toy.trainer(tmp_path / "whole", max_steps=2, mini_batch_size=chunk)

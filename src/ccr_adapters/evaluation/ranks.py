@@ -261,11 +261,35 @@ def _block_statistics(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor
     right = right.sort(dim=1, descending=True).values  # the padding comes last
     filled = right > -torch.inf
     # Column by column rather than at once: (b, M, P) would be P blocks of scores.
+    count = _Counter(*scores.shape, scores.device)
     at_least = torch.stack(
-        [(scores >= right[:, [slot]]).sum(dim=1, dtype=torch.int32) for slot in range(right.shape[1])], dim=1
-    ).long()  # (b, P), right answers included
+        [count.at_least(scores, right[:, [slot]]) for slot in range(right.shape[1])], dim=1
+    )  # (b, P)
     right_at_least = torch.searchsorted(-right, -right, right=True)  # (b, P); -right ascends
     wrong = torch.where(filled, at_least - right_at_least, 0)  # wrong answers at or above each right one
     found = torch.arange(1, right.shape[1] + 1, device=scores.device)  # (P,)
     precision = torch.where(filled, found / (found + wrong).double(), 0.0)  # (b, P)
     return (wrong[:, 0] + 1).cpu(), (precision.sum(dim=1) / filled.sum(dim=1)).cpu()
+
+
+class _Counter:
+    """Counts scores by rows, several times quicker than a sum over booleans, which is what most of a ranking was.
+
+    Eight booleans are the bytes of one integer: a sum of 128 such integers is eight counts, none of which can run over.
+
+    Args:
+        rows: Rows of a block, b.
+        columns: Size of the gallery, M.
+        device: Where the scores are.
+    """
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        parts = -(-columns // 1024)
+        self._columns, self._words = columns, -(-columns // (8 * parts))  # at most 128 integers a part
+        self._found = torch.zeros((rows, parts * self._words * 8), dtype=torch.bool, device=device)
+
+    def at_least(self, scores: Tensor, limit: Tensor) -> Tensor:
+        """How many scores of each row reach its limit. (b, M), (b, 1) -> (b,)"""
+        torch.ge(scores, limit, out=self._found[:, : self._columns])
+        words = self._found.view(torch.int64).unflatten(1, (-1, self._words)).sum(dim=2)  # (b, parts)
+        return words.view(torch.uint8).sum(dim=1, dtype=torch.int64)

@@ -1,0 +1,204 @@
+"""What a search costs: exact against raw FAISS, the approximate default, opening, and kills in the middle of indexing.
+
+    python benchmarks/search.py                                   # 1,000,000 x 512: 2 GB of vectors, and the graph takes its time
+    python benchmarks/search.py --count 200000 --kinds exact      # smaller, exact only
+    python benchmarks/search.py --kills 20 --pictures 20000       # kill -9 at random moments while pictures are indexed
+
+Vectors are random, with variances that fall as 1/rank, as those of encoders do; questions are other vectors of the same kind.
+Rounds alternate between the rows; the figures are medians. The index is written to a temporary folder and opened again, as
+`ccr-adapters search` does, so its vectors are mapped from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from ccr_adapters.data.tiny_world import render, sample_scenes
+from ccr_adapters.errors import CCRError
+from ccr_adapters.evaluation import console_table, write_metrics
+from ccr_adapters.search import Collection, FaissIndex
+
+BATCH, K = 64, 10
+
+
+def made(count: int, width: int, seed: int) -> np.ndarray:
+    """Unit vectors whose variances fall as 1/rank. (N, d)"""
+    draw = np.random.default_rng(seed)
+    found = draw.standard_normal((count, width), dtype=np.float32) / np.sqrt(np.arange(1, width + 1, dtype=np.float32))
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def alternating(rows: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each row, in turns, after one that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for turn in range(rounds + 1):
+        for name, run in rows.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def fill(folder: Path, vectors: np.ndarray, *, exact: bool) -> tuple[str, float]:
+    """An index of vectors, arranged for search; its kind, and the seconds that took."""
+    start = time.perf_counter()
+    limit = len(vectors) if exact else len(vectors) - 1
+    with FaissIndex.create(folder, vectors.shape[1], base="made up", base_sha256="0" * 64, exact_limit=limit) as index:
+        for first in range(0, len(vectors), 50_000):
+            part = vectors[first : first + 50_000]
+            index.add([f"{first + row}" for row in range(len(part))], part)
+        index.save()
+        kind = index.optimise()
+    return kind, time.perf_counter() - start
+
+
+def raw_truth(vectors: np.ndarray, questions: np.ndarray) -> tuple[Any, np.ndarray]:
+    """FAISS itself on the same vectors, and the right answers. (Q, K)"""
+    raw = faiss.IndexFlatIP(vectors.shape[1])
+    raw.add(vectors)
+    return raw, raw.search(questions, K)[1]
+
+
+def of_kind(kind: str, vectors: np.ndarray, questions: np.ndarray, rounds: int, home: Path) -> dict[str, Any]:
+    """Figures of one kind of index."""
+    raw, truth = raw_truth(vectors, questions)
+    made_kind, built = fill(home / kind, vectors, exact=kind == "exact")
+    start = time.perf_counter()
+    with FaissIndex.open(home / kind) as index:
+        first = index.search(questions[:1], K)
+        opened = time.perf_counter() - start
+        found = alternating(
+            {
+                "raw": lambda: raw.search(questions, K),
+                "batch": lambda: index.search(questions, K),
+                "one": lambda: [index.search(question[None], K) for question in questions[:16]],
+            },
+            rounds,
+        )
+        answers = index.search(questions, K)
+    shares = [
+        len({int(hit.id) for hit in row} & set(right.tolist())) / K for row, right in zip(answers, truth, strict=True)
+    ]
+    return {
+        "kind": made_kind,
+        "vectors": len(vectors),
+        "built in s": built,
+        "open and first answer, s": opened,
+        "raw FAISS, ms a batch": 1000 * found["raw"],
+        "ms a batch": 1000 * found["batch"],
+        "ms a question": 1000 * found["one"] / 16,
+        "exact / raw FAISS": found["batch"] / found["raw"],
+        "recall@10": float(np.mean(shares)),
+        "first": first[0][0].id,
+    }
+
+
+def kill_often(kills: int, pictures: int, home: Path, seed: int) -> dict[str, Any]:
+    """Index pictures while the process is killed at random moments: whether the index opened each time."""
+    draw = random.Random(seed)
+    folder, address = home / "pictures", home / "photos.index"
+    folder.mkdir()
+    scenes = sample_scenes(train=0, validation=0, test=200)["test"]
+    for number, scene in enumerate(scenes):
+        render(scene, size=32).save(folder / f"{number}.png")
+    originals = sorted(folder.iterdir())
+    for number in range(len(originals), pictures):  # copies with a byte behind the end: other files, other content
+        data = originals[number % len(originals)].read_bytes() + str(number).encode()
+        (folder / f"{number}.png").write_bytes(data)
+    command = [
+        sys.executable,
+        "-m",
+        "ccr_adapters",
+        "index",
+        str(folder),
+        "--index",
+        str(address),
+        "--model",
+        "tiny_clip",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    opened, sizes = 0, [0]
+    for turn in range(kills):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(6, 20))
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (address / "current.json").exists():
+            try:
+                with Collection.open(address) as collection:
+                    sizes.append(len(collection.index))
+                opened += 1
+            except CCRError as error:
+                print(f"after kill {turn + 1}: {error}")
+        else:
+            opened += 1  # nothing was saved yet, so there is nothing to open
+        if finished:
+            break
+    start = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with Collection.open(address) as collection:
+        whole = len(collection.index)
+    return {
+        "kills": turn + 1,
+        "opened": opened,
+        "sizes after each": sizes[1:],
+        "never fewer": all(a <= b for a, b in pairwise(sizes)),
+        "in the end": whole,
+        "last run, s": time.perf_counter() - start,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1_000_000, help="vectors")
+    parser.add_argument("--dim", type=int, default=512, help="their width")
+    parser.add_argument("--kinds", nargs="*", default=["exact", "hnsw"], choices=["exact", "hnsw"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of FAISS; 0: all cores")
+    parser.add_argument("--kills", type=int, default=0, help="instead: kill -9 so often while indexing")
+    parser.add_argument("--pictures", type=int, default=20_000, help="for --kills")
+    parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    if args.threads:
+        faiss.omp_set_num_threads(args.threads)
+    home = Path(tempfile.mkdtemp(dir=args.folder))
+    try:
+        if args.kills:
+            rows = [kill_often(args.kills, args.pictures, home, args.seed)]
+        else:
+            vectors, questions = made(args.count, args.dim, args.seed), made(BATCH, args.dim, args.seed + 1)
+            rows = [of_kind(kind, vectors, questions, args.rounds, home) for kind in args.kinds]
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    shown = [
+        {key: f"{value:.3f}" if isinstance(value, float) else str(value) for key, value in row.items()} for row in rows
+    ]
+    print(console_table([{"what": key, **{str(n): row[key] for n, row in enumerate(shown)}} for key in shown[0]]))
+    if args.json:
+        write_metrics(args.json, {"rows": rows, "threads": faiss.omp_get_max_threads()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
