@@ -261,7 +261,7 @@ def _block_statistics(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor
     right = right.sort(dim=1, descending=True).values  # the padding comes last
     filled = right > -torch.inf
     # Column by column rather than at once: (b, M, P) would be P blocks of scores.
-    count = _Counter(*scores.shape, scores.device)
+    count = _Counter(scores.shape[0], scores.shape[1], scores.device)
     at_least = torch.stack(
         [count.at_least(scores, right[:, [slot]]) for slot in range(right.shape[1])], dim=1
     )  # (b, P)
