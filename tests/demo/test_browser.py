@@ -65,6 +65,13 @@ def page(browser, address):
     return shown
 
 
+@pytest.fixture(autouse=True)
+def from_the_first_tab(page):
+    """Every test finds the page at its first tab, whichever ran before it."""
+    page.keyboard.press("Escape")
+    open_tab(page, "Search")
+
+
 @pytest.fixture
 def kept():
     """Function that keeps a screenshot, where the user wants some."""
@@ -134,7 +141,9 @@ def test_an_example_is_one_click(page, world):
     expect(page.locator("#search-query").get_by_role("textbox")).to_have_value("grünes haus schnee")
 
 
-def test_a_picture_opens_and_closes_by_keyboard(page):
+def test_a_picture_opens_and_closes_by_keyboard(page, world):
+    page.get_by_role("button", name="grünes haus schnee").click()
+    expect(first_found(page, "search")).to_have_attribute("data-id", world.id(3))
     first_found(page, "search").get_by_role("button").focus()
     page.keyboard.press("Enter")
     large = first_found(page, "search").locator("[popover]")
@@ -172,8 +181,8 @@ def test_an_example_comes_along_in_the_other_language(page):
     open_tab(page, "Search")
     page.get_by_role("button", name="grünes haus schnee").click()
     expect(page.locator("#search-query").get_by_role("textbox")).to_have_value("grünes haus schnee")
+    open_tab(page, "Side by side")  # a tab that nobody has opened is not there yet
     expect(page.locator("#side-query").locator("input, textarea")).to_have_value("grünes haus schnee")
-    open_tab(page, "Side by side")
     words = page.get_by_label("The question in that language")
     expect(words).to_have_value("zelený dům sníh")
     expect(page.locator("#side-found section").nth(2)).to_contain_text("zelený dům sníh")

@@ -116,7 +116,8 @@ class _Layout:
     def search(self) -> None:
         """Words to pictures."""
         gr = self._gr
-        with gr.Tab("Search", id="search"):
+        # all there from the start: what one tab puts into another would be lost in one that was never opened
+        with gr.Tab("Search", id="search", render_children=True):
             query, language, button, k = self._question("search", k=True)
             examples: list[tuple[Any, str]] = []
             for code, texts in self._questions.items():
@@ -138,7 +139,7 @@ class _Layout:
     def side_by_side(self) -> None:
         """One question, several readers."""
         gr = self._gr
-        with gr.Tab("Side by side", id="side") as tab:
+        with gr.Tab("Side by side", id="side", render_children=True) as tab:
             gr.Markdown(_SIDE)
             query, language, button, _ = self._question("side")
             with gr.Row(elem_classes="ccr-row"):
@@ -176,7 +177,7 @@ class _Layout:
     def why(self) -> None:
         """What the adapter reads off a question."""
         gr = self._gr
-        with gr.Tab("Why", id="why") as tab:
+        with gr.Tab("Why", id="why", render_children=True) as tab:
             gr.Markdown(_WHY)
             query, language, button, _ = self._question("why")
             said, tables = gr.HTML(elem_id="why-said"), gr.HTML(elem_id="why-tables")
@@ -195,7 +196,7 @@ class _Layout:
         """A picture to words."""
         gr = self._gr
         there = [(name_of(code), code) for code in self._finder.languages if code in self._finder.captions]
-        with gr.Tab("Captions", id="captions"):
+        with gr.Tab("Captions", id="captions", render_children=True):
             if not there:
                 gr.Markdown("No captions were given to this page: start it with a CSV file of captions.")
                 return
