@@ -122,6 +122,13 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0}],
         "vocabulary": {"sampling": 0.5},
     },
+    "small": {
+        "title": "the recommended one, small: 32 learned cores, at most 7,000 tokens",
+        "method": "transfer",
+        "adapter": {"peft_type": "DASD", "generator_rank": 32},
+        "stages": [{"name": "joint", "share": 1.0}],
+        "vocabulary": {"sampling": 0.5, "size": 7000},
+    },
 }
 EPOCHS = {"all": 2.0, "2900": 5.0, "tiny": 3.0}
 # Encoder passes of one step, with the rows of each as multiples of the batch.
