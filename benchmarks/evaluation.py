@@ -1,7 +1,7 @@
 """What an evaluation costs: 5,000 images and 25,000 captions, both directions, against a full sort for every query.
 
     python benchmarks/evaluation.py                       # 5,000 x 25,000, 512-d
-    python benchmarks/evaluation.py --threads 2 --sample 400 --json evaluation.json
+    python benchmarks/evaluation.py --threads 2 --sample 400 --write docs/evaluation.md
 
 `evaluate_retrieval` gives recalls, median and mean rank and mean average precision of both directions; without intervals here,
 which the loops do not have either. The loops are what the NRCCR authors publish, written anew from what they do: for every
@@ -16,13 +16,15 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from ccr_adapters.evaluation import console_table, evaluate_retrieval, write_metrics
+from ccr_adapters.evaluation import evaluate_retrieval
+from measure import machine, machine_line
+from writing import add_outputs, tell, verdict
 
 TARGETS = {"times": 10.0, "gigabytes": 2.0}
 
@@ -40,10 +42,15 @@ def made(images: int, captions: int, width: int, seed: int = 0) -> tuple[np.ndar
     )
 
 
+def asked(scores: np.ndarray, answers: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
+    """Each query's scores and right answers, behind a bar."""
+    yield from tqdm(zip(scores, answers, strict=True), total=len(scores), unit="query", leave=False, disable=None)
+
+
 def first_places(scores: np.ndarray, answers: Sequence[Sequence[int]]) -> list[int]:
     """Place of the best right answer of each query, by sorting the gallery and looking each answer up."""
     places = []
-    for row, right in zip(scores, answers, strict=True):
+    for row, right in asked(scores, answers):
         order = np.argsort(-row)
         best = len(row) + 1
         for one in right:
@@ -55,7 +62,7 @@ def first_places(scores: np.ndarray, answers: Sequence[Sequence[int]]) -> list[i
 def mean_precision(scores: np.ndarray, answers: Sequence[Sequence[int]]) -> float:
     """Mean average precision, by a list of labels that is put into the order of the scores."""
     precisions = []
-    for row, right in zip(scores, answers, strict=True):
+    for row, right in asked(scores, answers):
         labels = [0] * len(row)
         for one in right:
             labels[one] = 1
@@ -107,8 +114,8 @@ def peak_gigabytes() -> float:
     return peak / (1024**3 if sys.platform == "darwin" else 1024**2)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--captions", type=int, default=5, help="captions of an image")
@@ -116,13 +123,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=200, help="queries of each direction for the loops")
     parser.add_argument("--rounds", type=int, default=3, help="the quickest round of ours counts")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args(argv)
+    add_outputs(parser, "evaluation")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     visual, text, answers = made(args.images, args.captions, args.width)
     ours = float("inf")
-    for _ in range(args.rounds):
+    for _ in tqdm(range(args.rounds), unit="round", leave=False, disable=None):
         start = time.perf_counter()
         evaluate_retrieval(text, visual, answers, bootstrap=0)
         ours = min(ours, time.perf_counter() - start)
@@ -130,35 +142,30 @@ def main(argv: list[str] | None = None) -> int:
     loops = loop_seconds(visual, text, answers, args.sample)
     total = sum(loops.values())
     rows = [
-        {"what": "evaluate_retrieval", "seconds": f"{ours:.2f}", "times": "1.0x"},
-        {"what": "a full sort for every query", "seconds": f"{total:.1f}", "times": f"{total / ours:.1f}x"},
+        {"what": "evaluate_retrieval", "seconds": f"{ours:.3g}", "times": "1x"},
+        {"what": "a full sort for every query", "seconds": f"{total:.3g}", "times": f"{total / ours:.3g}x"},
     ]
-    sampled = min(args.sample, len(visual))
-    print(f"{len(visual):,} images x {len(text):,} captions, {args.width}-d, {torch.get_num_threads()} threads.")
-    print(f"The loops ran on {sampled:,} queries of each direction and are scaled.\n")
-    print(console_table(rows, ["what", "seconds", "times"]))
+    reached = [
+        verdict("times quicker than the loops", total / ours, "at least", TARGETS["times"]),
+        verdict("peak memory of the process, GB", memory, "at most", TARGETS["gigabytes"], ".2f"),
+    ]
+    facts, sampled = machine(), min(args.sample, len(visual))
+    note = machine_line(
+        facts,
+        f"{len(visual):,} images x {len(text):,} captions of width {args.width}; the loops ran on {sampled:,} queries of "
+        "each direction and are scaled",
+    )
     figures = {
-        "times quicker than the loops": (total / ours, "at least", TARGETS["times"]),
-        "peak memory of the process, GB": (memory, "at most", TARGETS["gigabytes"]),
+        "machine": facts,
+        "images": len(visual),
+        "captions": len(text),
+        "width": args.width,
+        "seconds": ours,
+        "loops": loops,
+        "sample": sampled,
+        "gigabytes": memory,
     }
-    print()
-    for name, (value, kind, target) in figures.items():
-        met = value <= target if kind == "at most" else value >= target
-        print(f"{name:34s} {value:6.2f}   {kind} {target:g}   {'met' if met else 'MISSED'}")
-    if args.json:
-        write_metrics(
-            args.json,
-            {
-                "images": len(visual),
-                "captions": len(text),
-                "width": args.width,
-                "threads": torch.get_num_threads(),
-                "seconds": ours,
-                "loops": loops,
-                "sample": sampled,
-                "gigabytes": memory,
-            },
-        )
+    tell(args, "evaluation", [rows, reached], note, figures)
     return 0
 
 

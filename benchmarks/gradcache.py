@@ -1,6 +1,7 @@
 """A batch of thousands in the memory of hundreds: GradCache against a batch that is encoded at once.
 
     python benchmarks/gradcache.py                      # 4,096 rows, 256 at a time, against 256 rows
+    python benchmarks/gradcache.py --threads 2 --write docs/performance.md
     python benchmarks/gradcache.py --batch 512 --chunk 64 --size tiny
 
 Each row is a process of its own, which takes steps of DASD with cached vectors on a text tower of ViT-B/32 sizes and short
@@ -16,16 +17,16 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.processing.vocabulary import train_tokenizer
-from measure import Peak, exact_memory, precision, wait_for
+from measure import Peak, counted, exact_memory, machine, machine_line, precision, wait_for
 from sections import Setting, step_of
 from speed import captions_of
 from towers import DYNAMIC, LONGEST, SIZES
+from writing import add_outputs, tell, verdict
 
 TARGETS = {"MB": 1.2, "seconds a sample": 1.5}
 
@@ -41,7 +42,7 @@ def one(args: argparse.Namespace) -> dict[str, float]:
     seconds = []
     with precision(args.device, args.bf16), model.in_chunks(args.chunk):
         once()  # the optimiser makes its states
-        for _ in range(args.rounds):
+        for _ in tqdm(range(args.rounds), unit="step", leave=False, disable=None):
             wait_for(args.device)
             start = time.perf_counter()
             once()
@@ -70,8 +71,8 @@ def measured(args: argparse.Namespace, batch: int) -> dict[str, float]:
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure both, and print."""
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4096, help="rows whose gradients are wanted")
     parser.add_argument(
@@ -82,27 +83,33 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--one", action="store_true", help="measure only this batch, in this process, and print JSON")
-    args = parser.parse_args(argv)
+    add_outputs(parser, "gradcache")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure both, and print."""
+    args = parsed(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.one:
         print(json.dumps(one(args)))
         return 0
-    small, large = measured(args, args.chunk), measured(args, args.batch)
+    small, large = (
+        measured(args, batch) for batch in tqdm((args.chunk, args.batch), unit="process", leave=False, disable=None)
+    )
     rows = [
         {"rows": str(args.chunk), "at a time": "all", **_shown(small)},
         {"rows": str(args.batch), "at a time": str(args.chunk), **_shown(large)},
     ]
     ratios = {name: large[name] / small[name] for name in small}
-    print(console_table(rows))
-    for name, target in TARGETS.items():
-        print(
-            f"{name:18s} {ratios[name]:5.2f}x   at most {target:g}x   {'met' if ratios[name] <= target else 'MISSED'}"
-        )
-    if args.json:
-        write_metrics(args.json, {"batch": args.batch, "chunk": args.chunk, "small": small, "large": large, **ratios})
+    reached = [verdict(f"{name}, times", ratios[name], "at most", target, ".2f") for name, target in TARGETS.items()]
+    facts = machine(args.device)
+    precise = " in bf16" if args.bf16 else ""
+    note = machine_line(facts, f"text tower of {args.size} sizes{precise}, medians of {counted(args.rounds, 'step')}")
+    figures = {"machine": facts, "batch": args.batch, "chunk": args.chunk, "small": small, "large": large, **ratios}
+    tell(args, "gradcache", [rows, reached], note, figures)
     return 0
 
 

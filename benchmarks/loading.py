@@ -1,7 +1,8 @@
 """What it costs to have many languages: to load, to switch, to mix them in a batch, in memory, and to download.
 
     python benchmarks/loading.py                              # 5 alternating rounds
-    python benchmarks/loading.py --rounds 3 --threads 1 --json loading.json
+    python benchmarks/loading.py --threads 2 --write docs/many_languages.md
+    python benchmarks/loading.py --quick --rounds 1           # to see that it works
 
 The base is a CLIP of ViT-B/32 sizes with random weights, written to a temporary folder (600 MB): speed and size do not
 depend on their values. Each language has a vocabulary of its own, trained on made-up words, so that it is as large as those
@@ -16,23 +17,23 @@ import itertools
 import json
 import os
 import random
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, CLIPConfig, CLIPModel
 from transformers.models.clip import CLIPImageProcessorPil
+from transformers.utils import logging
 
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.hub import adapter_info
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.vocabulary import train_tokenizer
+from measure import counted, machine, machine_line, medians
+from writing import Rows, add_outputs, tell, verdict
 
 TARGETS = {
     "load, adapter / base": 1.3,
@@ -43,20 +44,9 @@ TARGETS = {
 }
 MANY = [f"l{number:02}" for number in range(50)]
 # a language's tokens, as many as the recipes train at most
-VOCABULARY = 8000
-
-
-def alternating(rows: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each row, measured in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in range(rounds + 1):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            kept = run()
-            if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
-            del kept
-    return {name: statistics.median(values) for name, values in seconds.items()}
+VOCABULARY = 7000
+# towers to see that it works
+SMALL = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
 def made_up(seed: int, words: int = 12_000, captions: int = 5_000) -> list[str]:
@@ -68,19 +58,20 @@ def made_up(seed: int, words: int = 12_000, captions: int = 5_000) -> list[str]:
     return [" ".join(rng.choices(lexicon, weights, k=rng.randint(6, 14))) for _ in range(captions)]
 
 
-def write_base(folder: Path, captions: list[str]) -> None:
-    """A CLIP of ViT-B/32 sizes with random weights, and what is needed to load it."""
+def write_base(folder: Path, captions: list[str], vocabulary: int, *, small: bool) -> None:
+    """A CLIP of ViT-B/32 sizes with random weights, or a small one, and what is needed to load it."""
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(captions, size=VOCABULARY)
+    tokenizer = train_tokenizer(captions, size=vocabulary)
     text = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    CLIPModel(CLIPConfig(text_config=text)).save_pretrained(folder)
+    own = SMALL if small else {}
+    CLIPModel(CLIPConfig(text_config=text | own, vision_config=own)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil().save_pretrained(folder)
 
 
-def write_languages(base: Path, folder: Path, captions: list[str]) -> None:
+def write_languages(base: Path, folder: Path, captions: list[str], vocabulary: int) -> None:
     """An adapter repository of fifty languages, whose files are those of one."""
-    tokenizer = train_tokenizer(captions, size=VOCABULARY)
+    tokenizer = train_tokenizer(captions, size=vocabulary)
     model = CCRModel.from_base(base)
     model.add_language(MANY[0], DASDConfig(), tokenizer=tokenizer)
     model.save_pretrained(folder)
@@ -102,7 +93,7 @@ def loading(base: Path, adapter: Path, rounds: int) -> dict[str, float]:
         "adapter with its base": lambda: CCRModel.from_pretrained(adapter, languages=MANY[:1]),
         "adapter, lazy": lambda: CCRModel.from_pretrained(adapter, lazy=True),
     }
-    return alternating(rows, rounds)
+    return medians(rows, rounds)
 
 
 def using(model: CCRModel, adapter: Path, captions: list[str], rounds: int) -> dict[str, float]:
@@ -117,9 +108,9 @@ def using(model: CCRModel, adapter: Path, captions: list[str], rounds: int) -> d
         "64 captions, 1 language": lambda: model.encode_text(captions, MANY[0]),
         "64 captions, 8 languages": lambda: model.encode_text(captions, mixed),
     }
-    found = alternating(rows, rounds) | alternating({"one more language, in and out": one_more}, rounds)
+    found = medians(rows, rounds) | medians({"one more language, in and out": one_more}, rounds)
     turns = itertools.cycle(MANY[:2])
-    return found | alternating({"set_language": lambda: model.set_language(next(turns))}, 100)
+    return found | medians({"set_language": lambda: model.set_language(next(turns))}, 100)
 
 
 def resident() -> int:
@@ -134,7 +125,7 @@ def memory(model: CCRModel, adapter: Path) -> dict[str, float]:
         tensors = [*model.parameters(), *model.buffers()]
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
-    for code in MANY[len(model.languages) : 40]:
+    for code in tqdm(MANY[len(model.languages) : 40], unit="language", leave=False, disable=None):
         model.load_language(adapter, code)
     process = resident()
     for code in MANY[40:49]:
@@ -145,62 +136,34 @@ def memory(model: CCRModel, adapter: Path) -> dict[str, float]:
     return {"50th, tensors": held() - before, "files": sum(files), "41st to 50th, process": (resident() - process) / 10}
 
 
-def sizes(base: Path, folder: Path, captions: list[str]) -> dict[str, dict[str, float]]:
+def sizes(base: Path, folder: Path, captions: list[str], vocabulary: int) -> dict[str, dict[str, float]]:
     """Megabytes that somebody downloads for one language, by part: everything but the base.
 
     By `generator_rank`, vocabulary and precision; what they cost in recall is not measured here.
     """
-    tokenizers = {size: train_tokenizer(captions, size=size) for size in (VOCABULARY // 2, VOCABULARY)}
+    tokenizers = {size: train_tokenizer(captions, size=size) for size in (vocabulary // 2, vocabulary)}
     found: dict[str, dict[str, float]] = {}
-    for rank in (128, 64):
-        for rows, own in {0: None, **tokenizers}.items():
-            model = CCRModel.from_base(base)
-            model.add_language("de", DASDConfig(generator_rank=rank), tokenizer=own)
-            for dtype in ("float32", "float16"):
-                place = folder / f"{rank}-{rows}-{dtype}"
-                model.save_pretrained(place, dtype=dtype)
-                parts = adapter_info(place).by_part()
-                vocabulary = f"{len(own):,} tokens" if own else "base's tokens"
-                found[f"rank {rank}, {vocabulary}, {dtype}"] = {
-                    "adapter": parts["adapter"] / 1e6,
-                    "vocabulary": (parts.get("vocabulary rows", 0) + parts.get("tokenizer", 0)) / 1e6,
-                    "all": sum(parts.values()) / 1e6,
-                }
+    planned = list(itertools.product((128, 64, 32), {0: None, **tokenizers}.items()))
+    for rank, (rows, own) in tqdm(planned, unit="adapter", leave=False, disable=None):
+        model = CCRModel.from_base(base)
+        model.add_language("de", DASDConfig(generator_rank=rank), tokenizer=own)
+        for dtype in ("float32", "float16"):
+            place = folder / f"{rank}-{rows}-{dtype}"
+            model.save_pretrained(place, dtype=dtype)
+            parts = adapter_info(place).by_part()
+            vocabulary = f"{len(own):,} tokens" if own else "base's tokens"
+            found[f"rank {rank}, {vocabulary}, {dtype}"] = {
+                "adapter": parts["adapter"] / 1e6,
+                "vocabulary": (parts.get("vocabulary rows", 0) + parts.get("tokenizer", 0)) / 1e6,
+                "all": sum(parts.values()) / 1e6,
+            }
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    english, german = made_up(0), made_up(1)
-    with tempfile.TemporaryDirectory() as home:
-        base, adapter = Path(home) / "base", Path(home) / "adapter"
-        write_base(base, english)
-        write_languages(base, adapter, german)
-        seconds = loading(base, adapter, args.rounds)
-        model = CCRModel.from_pretrained(adapter, languages=MANY[:8])
-        seconds |= using(model, adapter, german[:64], args.rounds)
-        held = memory(model, adapter)
-        del model
-        size = sizes(base, Path(home) / "sizes", german)
-    report(seconds, held, size, args.json)
-    return 0
-
-
-def report(
-    seconds: dict[str, float], held: dict[str, float], size: dict[str, dict[str, float]], path: Path | None
-) -> None:
-    """Print tables and figures, and write the figures."""
-    print(console_table([{"row": name, "ms": f"{value * 1e3:.3f}"} for name, value in seconds.items()], ["row", "ms"]))
-    print(console_table([{"row": name, "MB": f"{value / 1e6:.2f}"} for name, value in held.items()], ["row", "MB"]))
-    rows = [{"row": name, **{part: f"{value:.2f}" for part, value in parts.items()}} for name, parts in size.items()]
-    print(console_table(rows, ["row", "adapter", "vocabulary", "all"]))
+def tables(
+    seconds: dict[str, float], held: dict[str, float], size: dict[str, dict[str, float]]
+) -> tuple[list[Rows], dict[str, float]]:
+    """Time, memory, size and the figures against their targets; those figures as numbers."""
     figures = {
         "load, adapter / base": seconds["adapter with its base"] / seconds["base, model alone"],
         "set_language, ms": seconds["set_language"] * 1e3,
@@ -209,13 +172,54 @@ def report(
     }
     largest = [name for name in size if name.endswith("float16")][2::3]  # of each rank, with the largest vocabulary
     figures |= {f"download in MB, {name}": size[name]["all"] for name in largest}
-    print()
-    for name, value in figures.items():
-        target = TARGETS[name.partition(",")[0] if name.startswith("download") else name]
-        print(f"{name:52s} {value:8.3f}   at most {target:g}   {'met' if value <= target else 'MISSED'}")
-    if path:
-        write_metrics(path, {"seconds": seconds, "memory": held, "megabytes": size, "figures": figures})
+    shown: list[Rows] = [
+        [{"time": name, "ms": f"{value * 1e3:.3f}"} for name, value in seconds.items()],
+        [{"memory": name, "MB": f"{value / 1e6:.2f}"} for name, value in held.items()],
+        [{"download in MB": name, **{p: f"{v:.2f}" for p, v in parts.items()}} for name, parts in size.items()],
+        [
+            verdict(name, value, "at most", TARGETS[name.partition(",")[0] if name.startswith("download") else name])
+            for name, value in figures.items()
+        ],
+    ]
+    return shown, figures
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
+    parser.add_argument("--quick", action="store_true", help="small towers and vocabularies: to see that it works")
+    add_outputs(parser, "loading")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    vocabulary, corpus = (400, {"words": 500, "captions": 400}) if args.quick else (VOCABULARY, {})
+    english, german = made_up(0, **corpus), made_up(1, **corpus)
+    with tempfile.TemporaryDirectory() as home:
+        base, adapter = Path(home) / "base", Path(home) / "adapter"
+        write_base(base, english, vocabulary, small=args.quick)
+        write_languages(base, adapter, german, vocabulary)
+        seconds = loading(base, adapter, args.rounds)
+        model = CCRModel.from_pretrained(adapter, languages=MANY[:8])
+        seconds |= using(model, adapter, german[:64], args.rounds)
+        held = memory(model, adapter)
+        del model
+        size = sizes(base, Path(home) / "sizes", german, vocabulary)
+    shown, figures = tables(seconds, held, size)
+    facts = machine()
+    towers = "small towers" if args.quick else "a CLIP of ViT-B/32 sizes"
+    note = machine_line(facts, f"{towers}, medians of {counted(args.rounds, 'round')}")
+    found = {"machine": facts, "seconds": seconds, "memory": held, "megabytes": size, "figures": figures}
+    tell(args, "loading", shown, note, found)
+    return 0
 
 
 if __name__ == "__main__":
+    logging.disable_progress_bar()  # one bar is enough
     sys.exit(main())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 
@@ -25,17 +26,24 @@ def wait_for(device: str) -> None:
 
 def alternating(rows: Mapping[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of each row in each round, measured in turns after a warm-up, so that a slow minute meets all rows."""
-    for run in rows.values():
-        run()
     seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for _ in range(rounds):
-        for name, run in rows.items():
-            wait_for(device)
-            start = time.perf_counter()
-            run()
-            wait_for(device)
-            seconds[name].append(time.perf_counter() - start)
+    with tqdm(total=(rounds + 1) * len(rows), unit="run", leave=False, disable=None) as bar:
+        for turn in range(rounds + 1):
+            for name, run in rows.items():
+                wait_for(device)
+                start = time.perf_counter()
+                kept = run()
+                wait_for(device)
+                if turn:
+                    seconds[name].append(time.perf_counter() - start)
+                del kept  # to free what was made is no part of making it
+                bar.update()
     return seconds
+
+
+def medians(rows: Mapping[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, float]:
+    """Median seconds of each row, measured as `alternating` does."""
+    return {name: statistics.median(own) for name, own in alternating(rows, rounds, device).items()}
 
 
 def against(seconds: Mapping[str, list[float]], reference: str) -> dict[str, float]:
@@ -102,6 +110,21 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.start
 
 
+class Bar(TrainerCallback):
+    """A bar over the steps of some trainings.
+
+    Args:
+        total: Steps of all of them.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.bar = tqdm(total=total, unit="step", leave=False, disable=None)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One more."""
+        self.bar.update()
+
+
 @contextmanager
 def precision(device: str, bf16: bool) -> Iterator[None]:
     """Compute in bfloat16 where that is asked for."""
@@ -109,12 +132,33 @@ def precision(device: str, bf16: bool) -> Iterator[None]:
         yield
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What the figures were measured on."""
+def machine(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+    """What the figures were measured on.
+
+    Args:
+        device: `cpu` or `cuda`.
+        threads: Of what was measured, where they are not torch's in this process.
+    """
     return {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: `1 round`, `5 rounds`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def machine_line(facts: Mapping[str, Any], what: str) -> str:
+    """The line beside a table: what `machine` found, and what was measured.
+
+    Args:
+        facts: From `machine`.
+        what: For example `128 captions, medians of 5 rounds`.
+    """
+    cores, threads = counted(facts["cores"], "core"), counted(facts["threads"], "thread")
+    return f"{facts['device']}, {cores}, {threads}, torch {facts['torch']}: {what}."

@@ -31,6 +31,7 @@ from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import CCRError, DataError
 from ccr_adapters.evaluation import RetrievalMetrics, console_table, markdown_table, write_metrics
 from ccr_adapters.modeling import CCRModel
+from writing import write_into
 
 METHODS: dict[str, dict[str, Any]] = {
     "static": {"peft_type": "DASD", "mode": "static"},
@@ -372,16 +373,6 @@ def ablations(base: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def write_into(path: Path, text: str, name: str = "multi30k") -> None:
-    """Replace what stands between the markers of a Markdown file."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    whole = path.read_text(encoding="utf-8")
-    if begin not in whole or end not in whole:
-        raise DataError(f"'{path}' has no place for the table: {begin} and {end}.")
-    before, rest = whole.split(begin, 1)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
-
-
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -428,7 +419,7 @@ def main(argv: list[str] | None = None) -> int:
     note = ("Quick run. " if args.quick else "") + NOTE
     print(console_table(rows), "", console_table(compared), "", note, sep="\n")
     if args.write:
-        write_into(args.write, f"{markdown_table(rows)}\n\n{note}\n\n{markdown_table(compared)}")
+        write_into(args.write, f"{markdown_table(rows)}\n\n{note}\n\n{markdown_table(compared)}", "multi30k")
     write_metrics(args.output / "table.json", {"rows": rows, "differences": compared, "note": note})
     return 0
 

@@ -1,7 +1,8 @@
 """Optimiser states in 8 bits: what they save, whether the losses stay, and whether a run resumes bit for bit.
 
-    pip install bitsandbytes
+    pip install 'ccr-adapters[optim]'
     python benchmarks/optimiser_states.py                     # ViT-B/32 sizes
+    python benchmarks/optimiser_states.py --write docs/performance.md
     python benchmarks/optimiser_states.py --size tiny --steps 4 --optim adamw_torch adamw_8bit
 
 The recipe's word for it is `optim: adamw_8bit`. The real trainer takes the steps, saves half-way, and a new trainer goes on
@@ -12,15 +13,17 @@ is what there is to save: look at the column before you choose it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
-from ccr_adapters.evaluation import console_table, write_metrics
+from measure import Bar, machine, machine_line
 from processes import losses_of, trainer_of
 from towers import SIZES
+from writing import add_outputs, tell
 
 
 def states_of(optimizer: torch.optim.Optimizer) -> int:
@@ -29,15 +32,15 @@ def states_of(optimizer: torch.optim.Optimizer) -> int:
     return sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))
 
 
-def measured(name: str, args: argparse.Namespace) -> dict[str, float | bool]:
+def measured(name: str, args: argparse.Namespace, bar: Bar) -> dict[str, float | bool]:
     """One run, and the same again from its middle."""
     half = args.steps // 2
     settings = {"optim": name, "max_steps": args.steps, "per_device_train_batch_size": args.batch}
     settings |= {"save_strategy": "steps", "save_steps": half}
     with tempfile.TemporaryDirectory() as folder:
-        whole = trainer_of(SIZES[args.size], folder, **settings)
+        whole = trainer_of(SIZES[args.size], folder, callbacks=[bar], **settings)
         whole.train()
-        again = trainer_of(SIZES[args.size], folder, **settings)
+        again = trainer_of(SIZES[args.size], folder, callbacks=[bar], **settings)
         again.train(resume_from_checkpoint=str(Path(folder) / f"checkpoint-{half}"))
     one, other = whole.model.trainable_state(), again.model.trainable_state()
     return {
@@ -48,28 +51,36 @@ def measured(name: str, args: argparse.Namespace) -> dict[str, float | bool]:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optim", nargs="+", default=["adamw_torch", "adamw_8bit"], help="as in `TrainingArguments`")
     parser.add_argument("--size", choices=SIZES, default="vit-b-32")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    add_outputs(parser, "optimiser_states")
     args = parser.parse_args(argv)
     if args.steps < 2:
-        parser.error("--steps counts two halves: at least 2.")
-    found = {name: measured(name, args) for name in args.optim}
-    print(
-        console_table(
-            [
-                {"optim": name, **{key: f"{v:.4g}" if isinstance(v, float) else str(v) for key, v in row.items()}}
-                for name, row in found.items()
-            ]
-        )
-    )
-    if args.json:
-        write_metrics(args.json, found)
+        parser.error(f"--steps {args.steps} has no two halves. Give at least 2.")
+    small = [name for name in args.optim if "8bit" in name]
+    if small and importlib.util.find_spec("bitsandbytes") is None:
+        parser.error(f"{small[0]} needs bitsandbytes: pip install 'ccr-adapters[optim]', or leave it out of --optim.")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
+    bar = Bar(len(args.optim) * (args.steps + args.steps - args.steps // 2))
+    found = {name: measured(name, args, bar) for name in args.optim}
+    bar.bar.close()
+    rows = [
+        {"optim": name, **{key: f"{v:.4g}" if isinstance(v, float) else str(v) for key, v in row.items()}}
+        for name, row in found.items()
+    ]
+    facts = machine()
+    note = machine_line(facts, f"text tower of {args.size} sizes, {args.steps} steps of {args.batch} rows")
+    tell(args, "optimiser_states", [rows], note, {"machine": facts, "rows": found})
     return 0
 
 

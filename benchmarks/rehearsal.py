@@ -2,7 +2,8 @@
 
     python benchmarks/rehearsal.py --data runs/rehearsal --steps 200              # writes the shards first, once
     python benchmarks/rehearsal.py --data runs/rehearsal --steps 500 --device cuda --bf16 --batch 1024
-    python benchmarks/rehearsal.py --data /tmp/small --pairs 2000 --shard 500 --size tiny --batch 16 --steps 3
+    python benchmarks/rehearsal.py --data runs/rehearsal --threads 2 --write docs/performance.md
+    python benchmarks/rehearsal.py --data runs/small --pairs 2000 --shard 500 --size tiny --batch 16 --steps 3
 
 The pairs are captions of the tiny world's grammar in English and German, and float16 vectors of random numbers in the place
 of cached pictures and English captions, in Parquet shards. `datasets` maps them into memory, so that the process stays as
@@ -15,7 +16,6 @@ of a dense matrix product of the encoder's shapes, measured in the same process 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import tempfile
@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccr_adapters.data.tiny_world import describe, sample_scenes, translate
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.vocabulary import train_tokenizer
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
-from measure import Clock, Peak, machine, precision, wait_for
+from measure import Clock, Peak, machine, machine_line, precision, wait_for
 from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, Size, model_of
+from writing import add_outputs, tell
 
 
 def write_shards(folder: Path, pairs: int, rows: int, width: int) -> list[Path]:
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    add_outputs(parser, "rehearsal")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -206,21 +206,24 @@ def main(argv: list[str] | None = None) -> int:
     lengths = [len(text.split()) for text in rows["translation"]]
     rate = matmul_rate(size, args.bf16, args.device)
     found = [stage(name, args, model, Rows(rows), lengths, rate) for name in ("cla", "cma")]
-    print(console_table([{k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()} for row in found]))
     on_disk = sum(path.stat().st_size for path in paths) / 1e6
     memory = {name: peak.megabytes() for name, peak in peaks.items()}
-    print(f"{len(rows)} pairs, {on_disk:.0f} MB in {len(paths)} shards; dense product {rate / 1e9:.0f} GFLOP/s;")
-    print("; ".join(f"peak memory of the {name} {value:.0f} MB" for name, value in memory.items()))
-    if args.json:
-        facts = {
-            "machine": machine(args.device),
-            "pairs": len(rows),
-            "shards MB": on_disk,
-            "product": rate,
-            "memory": memory,
-        }
-        write_metrics(args.json, {**facts, "cores": os.cpu_count(), "stages": found})
+    around = [
+        {"what": f"{len(paths)} shards on disk, MB", "value": f"{on_disk:.0f}"},
+        {"what": "dense product, GFLOP/s", "value": f"{rate / 1e9:.0f}"},
+        *({"what": f"peak memory of the {name}, MB", "value": f"{value:.0f}"} for name, value in memory.items()),
+    ]
+    facts = machine(args.device)
+    rounds = f"{args.steps} steps of {args.batch} rows{' in bf16' if args.bf16 else ''} in each stage"
+    note = machine_line(facts, f"{len(rows):,} pairs, {rounds}, text tower of {args.size} sizes")
+    figures = {"machine": facts, "pairs": len(rows), "shards MB": on_disk, "product": rate, "memory": memory}
+    tell(args, "rehearsal", [sideways(found), around], note, {**figures, "stages": found})
     return 0
+
+
+def sideways(found: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A stage a column: there are few stages, and much to say of each."""
+    return [{"stage": key, **{row["stage"]: f"{row[key]:.3g}" for row in found}} for key in found[0] if key != "stage"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What a search costs: exact against raw FAISS, the approximate default, opening, and kills in the middle of indexing.
 
     python benchmarks/search.py                                   # 1,000,000 x 512: 2 GB of vectors, and the graph takes its time
+    python benchmarks/search.py --count 100000 1000000 --write docs/search.md
     python benchmarks/search.py --count 200000 --kinds exact      # smaller, exact only
-    python benchmarks/search.py --kills 20 --pictures 20000       # kill -9 at random moments while pictures are indexed
+    python benchmarks/search.py --kills 20 --pictures 20000 --write docs/search.md      # kill -9 at random moments of indexing
 
 Vectors are random, with variances that fall as 1/rank, as those of encoders do; questions are other vectors of the same kind.
 Rounds alternate between the rows; the figures are medians. The index is written to a temporary folder and opened again, as
@@ -16,22 +17,22 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+from tqdm import tqdm
 
 from ccr_adapters.data.tiny_world import render, sample_scenes
 from ccr_adapters.errors import CCRError
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.search import Collection, FaissIndex
+from measure import counted, machine, machine_line, medians
+from writing import Rows, add_outputs, tell
 
 BATCH, K = 64, 10
 
@@ -41,18 +42,6 @@ def made(count: int, width: int, seed: int) -> np.ndarray:
     draw = np.random.default_rng(seed)
     found = draw.standard_normal((count, width), dtype=np.float32) / np.sqrt(np.arange(1, width + 1, dtype=np.float32))
     return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-
-def alternating(rows: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each row, in turns, after one that warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in range(rounds + 1):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def fill(folder: Path, vectors: np.ndarray, *, exact: bool) -> tuple[str, float]:
@@ -83,7 +72,7 @@ def of_kind(kind: str, vectors: np.ndarray, questions: np.ndarray, rounds: int, 
     with FaissIndex.open(home / kind) as index:
         first = index.search(questions[:1], K)
         opened = time.perf_counter() - start
-        found = alternating(
+        found = medians(
             {
                 "raw": lambda: raw.search(questions, K),
                 "batch": lambda: index.search(questions, K),
@@ -134,7 +123,7 @@ def kill_often(kills: int, pictures: int, home: Path, seed: int) -> dict[str, An
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     opened, fewer, sizes = 0, 0, [0]
-    for turn in range(kills):
+    for turn in tqdm(range(kills), unit="kill", leave=False, disable=None):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(3, 8))
         finished = process.poll() is not None
@@ -167,37 +156,75 @@ def kill_often(kills: int, pictures: int, home: Path, seed: int) -> dict[str, An
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+def table(found: Rows) -> Rows:
+    """What is shown of each index, an index a column."""
+    shown = {
+        f"{BATCH} questions at once, against FAISS alone (exact)": ("exact / raw FAISS", "{:.2f}x"),
+        "a question, ms": ("ms a question", "{:.3g}"),
+        f"recall@{K}": (f"recall@{K}", "{:.3f}"),
+        "open the index and answer first, s": ("open and first answer, s", "{:.2g}"),
+        "built in, s": ("built in s", "{:.3g}"),
+    }
+    rows: Rows = [{"": what} for what in shown]
+    for each in found:
+        column = f"{each['vectors']:,} {each['kind']}"
+        for row, (key, form) in zip(rows, shown.values(), strict=True):
+            # approximate answers are no match for FAISS's exact ones
+            fair = key != "exact / raw FAISS" or each["kind"] == "exact"
+            row[column] = form.format(each[key]) if fair else None
+    return rows
+
+
+def kills_table(found: dict[str, Any]) -> Rows:
+    """What is shown of the kills."""
+    return [
+        {"": "kills at random moments", "index": f"{found['kills']}"},
+        {"": "after which it could be opened", "index": f"{found['opened after']}"},
+        {"": "after which it had fewer pictures than before", "index": f"{found['fewer than before']}"},
+        {"": "pictures in the end", "index": f"{found['in the end']:,}"},
+    ]
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1_000_000, help="vectors")
+    parser.add_argument("--count", type=int, nargs="+", default=[1_000_000], help="vectors")
     parser.add_argument("--dim", type=int, default=512, help="their width")
-    parser.add_argument("--kinds", nargs="*", default=["exact", "hnsw"], choices=["exact", "hnsw"])
+    parser.add_argument("--kinds", nargs="+", default=["exact", "hnsw"], choices=["exact", "hnsw"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of FAISS; 0: all cores")
     parser.add_argument("--kills", type=int, default=0, help="instead: kill -9 so often while indexing")
     parser.add_argument("--pictures", type=int, default=20_000, help="for --kills")
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args(argv)
+    add_outputs(parser, "search", "kills")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
     if args.threads:
         faiss.omp_set_num_threads(args.threads)
+    facts = machine(threads=faiss.omp_get_max_threads())
     home = Path(tempfile.mkdtemp(dir=args.folder))
     try:
         if args.kills:
-            rows = [kill_often(args.kills, args.pictures, home, args.seed)]
-        else:
-            vectors, questions = made(args.count, args.dim, args.seed), made(BATCH, args.dim, args.seed + 1)
-            rows = [of_kind(kind, vectors, questions, args.rounds, home) for kind in args.kinds]
+            killed = kill_often(args.kills, args.pictures, home, args.seed)
+            note = machine_line(facts, f"{args.pictures:,} pictures, 64 a batch")
+            tell(args, "kills", [kills_table(killed)], note, {"machine": facts, "rows": [killed]})
+            return 0
+        found = []
+        with tqdm([(count, kind) for count in args.count for kind in args.kinds], unit="index", disable=None) as bar:
+            for count, kind in bar:
+                bar.set_postfix_str(f"{count:,} {kind}")
+                vectors, questions = made(count, args.dim, args.seed), made(BATCH, args.dim, args.seed + 1)
+                found.append(of_kind(kind, vectors, questions, args.rounds, home / f"{count}"))
+                shutil.rmtree(home / f"{count}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    shown = [
-        {key: f"{value:.3f}" if isinstance(value, float) else str(value) for key, value in row.items()} for row in rows
-    ]
-    print(console_table([{"what": key, **{str(n): row[key] for n, row in enumerate(shown)}} for key in shown[0]]))
-    if args.json:
-        write_metrics(args.json, {"rows": rows, "threads": faiss.omp_get_max_threads()})
+    note = machine_line(facts, f"vectors of width {args.dim}, medians of {counted(args.rounds, 'round')}")
+    tell(args, "search", [table(found)], note, {"machine": facts, "rows": found})
     return 0
 
 

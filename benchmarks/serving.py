@@ -1,7 +1,7 @@
 """What the server costs: clients at once over HTTP, against the same model in a plain batched loop.
 
     python benchmarks/serving.py                          # 64 clients, requests of 1, 16 and 64 captions
-    python benchmarks/serving.py --seconds 60 --captions 64 --json serving.json
+    python benchmarks/serving.py --seconds 60 --captions 1 64 --write docs/serving.md
 
 The loop encodes all captions with `encode_text`, 64 a pass, in this process and with nothing else running. The server is
 `ccr-adapters serve` in a process of its own, on as many threads; its clients run in this process, keep their connections, and
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -24,16 +25,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
 import torch
+from tqdm import tqdm
+from transformers.utils import logging
 
 from ccr_adapters.data import build_tiny_world
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.modeling import CCRModel
+from measure import machine, machine_line
+from writing import Rows, add_outputs, tell, verdict
 
 TARGETS = {"throughput": 0.8, "p99": 5.0}
 BATCH = 64
@@ -41,7 +44,7 @@ BATCH = 64
 
 def captions_of(count: int) -> list[str]:
     """English captions of the tiny world."""
-    return list(build_tiny_world("de", train=count, validation=0, test=0)["train"]["caption"])
+    return list(build_tiny_world("de", train=count, validation=0, test=0, image_size=8)["train"]["caption"])
 
 
 def plain_loop(name: str, captions: Sequence[str], seconds: float) -> tuple[float, float]:
@@ -49,10 +52,11 @@ def plain_loop(name: str, captions: Sequence[str], seconds: float) -> tuple[floa
     model = CCRModel.from_base(name).eval()
     model.encode_text(captions[:BATCH], None)
     done, start, busy = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
-        for first in range(0, len(captions), BATCH):
-            model.encode_text(captions[first : first + BATCH], None, batch_size=BATCH)
-            done += len(captions[first : first + BATCH])
+    for first in itertools.cycle(range(0, len(captions), BATCH)):
+        model.encode_text(captions[first : first + BATCH], None, batch_size=BATCH)
+        done += len(captions[first : first + BATCH])
+        if time.perf_counter() - start >= seconds:
+            break
     return done / (time.perf_counter() - start), done / (time.process_time() - busy)
 
 
@@ -132,8 +136,35 @@ async def load(
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+def tables(before: float, after: float, measured: dict[int, dict[str, Any]], clients: int) -> list[Rows]:
+    """The loop and the server, and the targets."""
+    loop = f"{(before + after) / 2:.0f} ({before:.0f}, {after:.0f})"
+    rows: Rows = [{"": "plain loop, before and after", "captions a second": loop}]
+    for size, row in measured.items():
+        rows.append(
+            {
+                "": f"{clients} clients, {size} a request",
+                "captions a second": f"{row['captions a second']:.0f}",
+                "against loop": f"{row['throughput']:.2f}x",
+                "requests": f"{row['requests']:,}",
+                "failed": f"{row['failed']}",
+                "p50 ms": f"{1e3 * row['p50']:.0f}",
+                "p99 ms": f"{1e3 * row['p99']:.0f}",
+                "p99 / p50": f"{row['p99 / p50']:.1f}",
+                "by processor time": f"{row['processor time']:.2f}x",
+            }
+        )
+    found = list(measured.values())
+    reached = [
+        verdict("requests that failed", sum(row["failed"] for row in found), "at most", 0),
+        verdict("against loop", min(row["throughput"] for row in found), "at least", TARGETS["throughput"], ".2f"),
+        verdict("p99 / p50", max(row["p99 / p50"] for row in found), "at most", TARGETS["p99"], ".1f"),
+    ]
+    return [rows, reached]
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny_clip", help="base to serve")
     parser.add_argument("--clients", type=int, default=64, help="clients at once")
@@ -142,57 +173,49 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--threads", type=int, default=1, help="of a forward pass, in the loop and in the server")
     parser.add_argument("--max-wait-ms", type=float, default=3.0, help="of the server")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args(argv)
+    add_outputs(parser, "serving")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
     torch.set_num_threads(args.threads)
     captions = captions_of(1024)
-    before = plain_loop(args.model, captions, args.seconds / 2)
-    server, port = started(args.model, args.threads, args.max_wait_ms)
-    try:
-        measured = {
-            size: asyncio.run(load(port, args.clients, captions, size, args.seconds, args.encoding))
-            for size in args.captions
-        }
-    finally:
-        server.terminate()
-        server.wait()
-    # before and after: on a shared machine the two may differ a lot
-    after = plain_loop(args.model, captions, args.seconds / 2)
+    measured: dict[int, dict[str, Any]] = {}
+    with tqdm(total=2 + len(args.captions), unit="measurement", disable=None) as bar:
+        before = plain_loop(args.model, captions, args.seconds / 2)
+        bar.update()
+        server, port = started(args.model, args.threads, args.max_wait_ms)
+        try:
+            for size in args.captions:
+                asked = load(port, args.clients, captions, size, args.seconds, args.encoding)
+                measured[size] = asyncio.run(asked)
+                bar.update()
+        finally:
+            server.terminate()
+            server.wait()
+        # before and after: on a shared machine the two may differ a lot
+        after = plain_loop(args.model, captions, args.seconds / 2)
+        bar.update()
     loop, alone = ((one + other) / 2 for one, other in zip(before, after, strict=True))
-    rows = [{"": "plain loop", "captions a second": f"{loop:.0f} ({before[0]:.0f}, {after[0]:.0f})"}]
-    for size, row in measured.items():
+    for row in measured.values():
         row["throughput"], row["p99 / p50"] = row["captions a second"] / loop, row["p99"] / row["p50"]
         row["processor time"] = row["captions a processor second"] / alone
-        rows.append(
-            {
-                "": f"{args.clients} clients, {size} a request",
-                "captions a second": f"{row['captions a second']:.0f}",
-                "against loop": f"{row['throughput']:.2f}x",
-                "requests": f"{row['requests']}",
-                "failed": f"{row['failed']}",
-                "p50 ms": f"{1e3 * row['p50']:.0f}",
-                "p99 ms": f"{1e3 * row['p99']:.0f}",
-                "p99 / p50": f"{row['p99 / p50']:.1f}",
-                "by processor time": f"{row['processor time']:.2f}x",
-            }
-        )
-    print(console_table(rows))
-    print(f"Targets: none failed, throughput at least {TARGETS['throughput']}x, p99 / p50 below {TARGETS['p99']:g}.")
-    if args.json:
-        write_metrics(
-            args.json,
-            {
-                "loop": {"before": before[0], "after": after[0], "a processor second": alone},
-                "server": {str(size): row for size, row in measured.items()},
-                "clients": args.clients,
-                "threads": args.threads,
-                "cores": os.cpu_count(),
-                "load": os.getloadavg()[0],
-                "exit": server.returncode,
-            },
-        )
+    facts = machine()
+    note = machine_line(facts, f"{args.model}, {args.seconds:g} seconds each, clients on the same machine")
+    figures = {
+        "machine": facts,
+        "loop": {"before": before[0], "after": after[0], "a processor second": alone},
+        "server": {str(size): row for size, row in measured.items()},
+        "clients": args.clients,
+        "load": os.getloadavg()[0],
+        "exit": server.returncode,
+    }
+    tell(args, "serving", tables(before[0], after[0], measured, args.clients), note, figures)
     return 0
 
 
 if __name__ == "__main__":
+    logging.disable_progress_bar()  # one bar is enough
     sys.exit(main())

@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py                                # German captions of the tiny world
     python benchmarks/speed.py --captions captions.txt        # your own, one a line (.gz is read too)
-    python benchmarks/speed.py --threads 1 --rounds 9 --json speed.json
+    python benchmarks/speed.py --threads 2 --rounds 5 --write README.md
 
-All encoders are CLIP text towers of ViT-B/32 sizes (512 wide, 12 blocks) with random weights: speed does not depend on
-their values. Rounds alternate between the rows, after a warm-up; the figures are medians.
+All encoders are CLIP text towers with random weights, by default of ViT-B/32 sizes (512 wide, 12 blocks): speed does not
+depend on their values. Rounds alternate between the rows, after a warm-up; the figures are medians.
 
 `one batch` pads all captions to the longest, for all rows alike; `encode_text` tokenises too, and puts captions of like
 length together. The authors' schedule is their computation, not their code: every caption padded to 77 tokens, and the two features
@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import copy
 import gzip
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,19 +26,20 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.dasd.layer import DASDLayer
-from ccr_adapters.evaluation import console_table, write_metrics
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.captions import TokenizedCaptions, pad_ids, token_ids
 from ccr_adapters.processing.processor import CCRProcessor
 from ccr_adapters.processing.vocabulary import train_tokenizer
+from measure import counted, machine, machine_line, medians
+from towers import LONGEST, SIZES, Size, text_tower
+from writing import Rows, add_outputs, tell, verdict
 
 TARGETS = {"encode": 1.15, "authors": 3.2, "step": 0.8, "megabytes": 16.0}
-LONGEST = 77
 
 
 def captions_of(path: Path | None) -> list[str]:
@@ -48,28 +47,11 @@ def captions_of(path: Path | None) -> list[str]:
     if path is None:
         from ccr_adapters.data import build_tiny_world
 
-        world = build_tiny_world("de", train=2000, validation=0, test=0)
+        world = build_tiny_world("de", train=2000, validation=0, test=0, image_size=8)
         return list(world["train"]["translation"])
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def text_tower(tokenizer: PreTrainedTokenizerBase) -> CLIPTextModelWithProjection:
-    """A CLIP text tower of ViT-B/32 sizes, with random weights."""
-    torch.manual_seed(0)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=512,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=8,
-        projection_dim=512,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return CLIPTextModelWithProjection(config).eval()
 
 
 class AuthorsSchedule(nn.Module):
@@ -96,26 +78,13 @@ class AuthorsSchedule(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def alternating(rows: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each row, measured in turns."""
-    for run in rows.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for _ in range(rounds):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def encoding(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: int) -> dict[str, float]:
+def encoding(size: Size, tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: int) -> dict[str, float]:
     """Seconds to encode 64 captions."""
     from peft import get_peft_model
 
     ids = token_ids(captions, tokenizer, LONGEST)
     short, padded = pad_ids(ids, 0), pad_ids(ids, 0, LONGEST)
-    bare = text_tower(tokenizer)
+    bare = text_tower(size, tokenizer)
     static = get_peft_model(copy.deepcopy(bare), DASDConfig(mode="static")).eval()
     dasd = get_peft_model(copy.deepcopy(bare), DASDConfig()).eval()
     authors = AuthorsSchedule(
@@ -138,14 +107,14 @@ def encoding(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: in
         "DASD, encode_text": lambda: model.encode_text(captions, "de"),
         "authors' schedule": run(authors, padded),
     }
-    return alternating(rows, rounds)
+    return medians(rows, rounds)
 
 
-def training(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: int) -> dict[str, float]:
+def training(size: Size, tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: int) -> dict[str, float]:
     """Seconds of a training step: DASD with cached teacher vectors, LoRA with its teacher pass."""
     batch = pad_ids(token_ids(captions, tokenizer, LONGEST), 0)
-    bare = text_tower(tokenizer)
-    vectors = torch.randn(len(captions), 512)
+    bare = text_tower(size, tokenizer)
+    vectors = torch.randn(len(captions), size.embedding)
 
     def step(adapter: Any, teacher: bool) -> Callable[[], Any]:
         model = CCRModel.from_base(copy.deepcopy(bare), processor=CCRProcessor(tokenizer))
@@ -181,10 +150,10 @@ def training(tokenizer: PreTrainedTokenizerBase, captions: list[str], rounds: in
         "LoRA r=16, cached teacher": step(LoraConfig(r=16), False),
         "LoRA r=16, teacher pass": step(LoraConfig(r=16), True),
     }
-    return alternating(rows, rounds)
+    return medians(rows, rounds)
 
 
-def megabytes(tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
+def megabytes(tower: Size, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """Size of the adapter's file for one language, without vocabulary."""
     from peft import get_peft_model
 
@@ -195,85 +164,87 @@ def megabytes(tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
         "static acquirer": DASDConfig(mode="static"),
     }.items():
         with tempfile.TemporaryDirectory() as folder:
-            get_peft_model(text_tower(tokenizer), config).save_pretrained(folder)
+            get_peft_model(text_tower(tower, tokenizer), config).save_pretrained(folder)
             found[name] = (Path(folder) / "adapter_model.safetensors").stat().st_size / 1e6
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+def table(encode: dict[str, float], step: dict[str, float], size: dict[str, float], count: int) -> Rows:
+    """What is shown of them."""
+    bare, lora = encode["bare encoder, one batch"], step["LoRA r=16, teacher pass"]
+    rows = [
+        {
+            "what": f"encode {count} captions",
+            "row": name,
+            "seconds": f"{value:.3f}",
+            "against bare": f"{value / bare:.2f}x",
+        }
+        for name, value in encode.items()
+    ]
+    rows += [
+        {"what": "training step", "row": name, "seconds": f"{value:.3f}", "against LoRA": f"{value / lora:.2f}x"}
+        for name, value in step.items()
+    ]
+    return rows + [{"what": "adapter on disk", "row": name, "MB": f"{value:.1f}"} for name, value in size.items()]
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--captions", type=Path, help="text file with one caption a line; default: the tiny world's German"
     )
+    sizes = [name for name, size in SIZES.items() if size.vision is not None]  # CLIP's
+    parser.add_argument("--size", choices=sizes, default="vit-b-32")
     parser.add_argument("--rounds", type=int, default=7, help="alternating rounds")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--batch", type=int, default=64, help="captions")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args(argv)
+    add_outputs(parser, "speed")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    args = parsed(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     captions = captions_of(args.captions)
     tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
     batch = captions[: args.batch]
-    encode, step, size = (
-        encoding(tokenizer, batch, args.rounds),
-        training(tokenizer, batch, args.rounds),
-        megabytes(tokenizer),
-    )
-    rows = [
-        {
-            "what": f"encode {len(batch)} captions",
-            "row": name,
-            "seconds": f"{value:.3f}",
-            "against bare": f"{value / encode['bare encoder, one batch']:.2f}x",
-        }
-        for name, value in encode.items()
-    ]
-    rows += [
-        {
-            "what": "training step",
-            "row": name,
-            "seconds": f"{value:.3f}",
-            "against LoRA": f"{value / step['LoRA r=16, teacher pass']:.2f}x",
-        }
-        for name, value in step.items()
-    ]
-    rows += [{"what": "adapter on disk", "row": name, "MB": f"{value:.1f}"} for name, value in size.items()]
-    print(console_table(rows, ["what", "row", "seconds", "against bare", "against LoRA", "MB"]))
-    figures = {
-        "encode, DASD / bare": (
+    tower = SIZES[args.size]
+    encode = encoding(tower, tokenizer, batch, args.rounds)
+    step = training(tower, tokenizer, batch, args.rounds)
+    size = megabytes(tower, tokenizer)
+    reached: Rows = []
+    figures: dict[str, float] = {}
+    for name, value, kind, target in (
+        (
+            "encode, DASD / bare",
             encode["DASD, one batch"] / encode["bare encoder, one batch"],
             "at most",
             TARGETS["encode"],
         ),
-        "encode, authors' schedule / encode_text": (
+        (
+            "encode, authors' schedule / encode_text",
             encode["authors' schedule"] / encode["DASD, encode_text"],
             "at least",
             TARGETS["authors"],
         ),
-        "training step, DASD / LoRA with teacher": (
+        (
+            "training step, DASD / LoRA with teacher",
             step["DASD, cached teacher"] / step["LoRA r=16, teacher pass"],
             "at most",
             TARGETS["step"],
         ),
-        "adapter on disk, MB": (size["DASD"], "at most", TARGETS["megabytes"]),
-    }
-    print()
-    for name, (value, kind, target) in figures.items():
-        met = value <= target if kind == "at most" else value >= target
-        print(f"{name:42s} {value:6.2f}   {kind} {target:g}   {'met' if met else 'MISSED'}")
-    if args.json:
-        write_metrics(
-            args.json,
-            {
-                "encode": encode,
-                "step": step,
-                "megabytes": size,
-                "threads": torch.get_num_threads(),
-                "figures": {k: v[0] for k, v in figures.items()},
-            },
-        )
+        ("adapter on disk, MB", size["DASD"], "at most", TARGETS["megabytes"]),
+    ):
+        figures[name] = value
+        reached.append(verdict(name, value, kind, target, ".2f"))
+    facts = machine()
+    what = f"captions of {args.captions.name}" if args.captions else "German captions of the tiny world"
+    note = machine_line(facts, f"text tower of {args.size} sizes, {what}, medians of {counted(args.rounds, 'round')}")
+    found = {"machine": facts, "encode": encode, "step": step, "megabytes": size, "figures": figures}
+    tell(args, "speed", [table(encode, step, size, len(batch)), reached], note, found)
     return 0
 
 

@@ -20,18 +20,18 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from ccr_adapters.evaluation import console_table, markdown_table, save_figure, write_metrics
+from ccr_adapters.evaluation import save_figure
 from ccr_adapters.processing.vocabulary import train_tokenizer
-from measure import against, exact_memory, machine
-from multi30k import write_into
+from measure import against, counted, exact_memory, machine, machine_line
 from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting
 from speed import captions_of
 from suite_plot import ratio_bars
 from towers import DYNAMIC, FREE, FULL_GENERATOR, LONGEST, LORA, SIZES, STATIC
+from writing import Rows, add_outputs, tell, verdict
 
 # section, row, row that it is compared with, how the quotient is to stand to the target
 TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
@@ -42,10 +42,9 @@ TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
     ("memory", f"{DYNAMIC}, cached", TEACHER, "at most", 0.8),
     ("memory", f"{DYNAMIC}, cached", PICTURES, "at most", 0.8),
 )
-Figures = list[dict[str, Any]]
 
 
-def memory(size: str, args: argparse.Namespace) -> Figures:
+def memory(size: str, args: argparse.Namespace) -> Rows:
     """Peak memory of a training step, in a process for each row."""
     seen = SIZES[size].vision is not None
     rows: dict[str, tuple[str, list[str]]] = {TEACHER: (LORA, ["--teacher"])}
@@ -57,7 +56,7 @@ def memory(size: str, args: argparse.Namespace) -> Figures:
     options += ["--bf16"] if args.bf16 else []
     options += ["--captions", str(args.captions)] if args.captions else []
     found = {}
-    for name, (row, more) in rows.items():
+    for name, (row, more) in tqdm(rows.items(), unit="process", leave=False, disable=None):
         command = [sys.executable, str(Path(__file__).with_name("peak.py")), row, *options, *more]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=exact_memory())
         found[name] = json.loads(done.stdout.splitlines()[-1])["megabytes"]
@@ -67,7 +66,7 @@ def memory(size: str, args: argparse.Namespace) -> Figures:
     ]
 
 
-def timed(section: str, size: str, setting: Setting) -> Figures:
+def timed(section: str, size: str, setting: Setting) -> Rows:
     """One section of one size."""
     seconds, reference = SECTIONS[section](setting)
     ratios = against(seconds, reference)
@@ -85,36 +84,30 @@ def timed(section: str, size: str, setting: Setting) -> Figures:
     ]
 
 
-def targets(figures: Figures) -> Figures:
+def targets(figures: Rows) -> Rows:
     """What the figures say about the numbers to reach."""
     by = {(found["section"], found["size"], found["row"]): found["ratio"] for found in figures}
     rows = []
     for section, row, other, kind, target in TARGETS:
         for size in dict.fromkeys(found["size"] for found in figures):
             if (section, size, row) in by and (section, size, other) in by:
-                value = by[section, size, row] / by[section, size, other]
-                met = value >= target if kind == "at least" else value <= target
-                what = f"{section}: {row} / {other}"
-                verdict = "met" if met else "missed"
-                rows.append(
-                    {"what": what, "size": size, "ratio": value, "target": f"{kind} {target:g}", "verdict": verdict}
-                )
+                ratio = by[section, size, row] / by[section, size, other]
+                rows.append({"size": size, **verdict(f"{section}: {row} / {other}", ratio, kind, target, ".2f")})
     return rows
 
 
-def tables(figures: Figures, render: Any) -> str:
+def tables(figures: Rows) -> list[Rows]:
     """A table for each section, rows by sizes, and one of the targets."""
     parts = []
     for section in dict.fromkeys(found["section"] for found in figures):
-        own = [found for found in figures if found["section"] == section]
         rows: dict[str, dict[str, str]] = {}
-        for found in own:
-            value = f"{found['value']:.0f} MB" if found["unit"] == "MB" else f"{found['value']:.3g} s"
-            rows.setdefault(found["row"], {section: found["row"]})[found["size"]] = f"{found['ratio']:.2f}x ({value})"
-        sizes = list(dict.fromkeys(found["size"] for found in own))
-        parts.append(render(list(rows.values()), [section, *sizes]))
-    reached = [{**row, "ratio": f"{row['ratio']:.2f}"} for row in targets(figures)]
-    return "\n\n".join([*parts, *([render(reached)] if reached else [])])
+        for found in figures:
+            if found["section"] == section:
+                value = f"{found['value']:.0f} MB" if found["unit"] == "MB" else f"{found['value']:.3g} s"
+                cells = rows.setdefault(found["row"], {section: found["row"]})
+                cells[found["size"]] = f"{found['ratio']:.2f}x ({value})"
+        parts.append(list(rows.values()))
+    return [*parts, targets(figures)]
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -135,8 +128,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
+    add_outputs(parser, "suite")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
     args = parser.parse_args(argv)
     if args.quick:
@@ -151,26 +143,25 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     captions = captions_of(args.captions)[: args.count]
     tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
-    figures: Figures = []
-    for size in args.sizes:
-        shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16)
-        setting = Setting(SIZES[size], tokenizer, captions, *shape)
-        for section in args.sections:
-            print(f"{size}, {section}", file=sys.stderr, flush=True)
-            figures += memory(size, args) if section == "memory" else timed(section, size, setting)
+    figures: Rows = []
+    planned = [(size, section) for size in args.sizes for section in args.sections]
+    with tqdm(planned, unit="section", disable=None) as bar:
+        for size, section in bar:
+            bar.set_postfix_str(f"{size}, {section}")
+            if section == "memory":
+                figures += memory(size, args)
+            else:
+                shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16)
+                figures += timed(section, size, Setting(SIZES[size], tokenizer, captions, *shape))
     settings = {key: getattr(args, key) for key in ("count", "batch", "gallery", "index", "rounds", "bf16", "quick")}
     facts = machine(args.device)
-    note = (
-        f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}{', bf16' if args.bf16 else ''}: "
-        f"{len(captions)} captions, steps of {args.batch} rows, medians of {args.rounds} rounds."
+    note = machine_line(
+        facts,
+        f"{len(captions)} captions, steps of {args.batch} rows{' in bf16' if args.bf16 else ''}, "
+        f"medians of {counted(args.rounds, 'round')}",
     )
-    print(tables(figures, console_table), "", note, sep="\n")
-    if args.json:
-        write_metrics(
-            args.json, {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
-        )
-    if args.write:
-        write_into(args.write, f"{note}\n\n{tables(figures, markdown_table)}", "suite")
+    found = {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
+    tell(args, "suite", tables(figures), note, found)
     if args.plot:
         save_figure(ratio_bars(figures, note), args.plot)
     return 0

@@ -11,18 +11,20 @@ import pytest
 
 from ccr_adapters.evaluation import evaluate_retrieval
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "evaluation.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
     """The benchmark as a module; benchmarks/ is no package."""
-    spec = importlib.util.spec_from_file_location("evaluation_under_test", FILE)
+    sys.path.insert(0, str(FOLDER))
+    spec = importlib.util.spec_from_file_location("evaluation_under_test", FOLDER / "evaluation.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+    sys.path.remove(str(FOLDER))
 
 
 @pytest.mark.parametrize("captions", [1, 3])
