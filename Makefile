@@ -37,7 +37,7 @@ test-oldest: ## Run the tests of what stands on transformers and peft with their
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check install -qq $(PIP_FLAGS) -c constraints-oldest.txt \
-		-e '.[plots,video,langid]' pytest pytest-xdist pot sentencepiece
+		-e '.[plots,video,langid,optim]' pytest pytest-xdist pot sentencepiece
 	@OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n $(WORKERS) $(OLDEST)
 
 lint: env-dev ## Check style and types; changes nothing

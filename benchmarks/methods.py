@@ -47,7 +47,8 @@ from ccr_adapters.evaluation import console_table, evaluate_retrieval, markdown_
 from ccr_adapters.methods import method_of
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import TargetCollator
-from multi30k import interval, load, packaged_encoder, shown, write_into
+from multi30k import interval, load, packaged_encoder, shown
+from writing import write_into
 
 LORA = {"peft_type": "LORA", "r": 16, "lora_alpha": 32}
 ADAPTER_RATE, BLOCK_RATE = {"learning_rate": 2e-3}, {"learning_rate": 2e-4}
@@ -83,11 +84,27 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0}],
         "arguments": {**BLOCK_RATE, "auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0},
     },
+    "nrccr-plain": {
+        "title": "NRCCR's network, triplet losses alone",
+        "method": "nrccr",
+        "adapter": {"peft_type": "FULL", "head": False},
+        "stages": [
+            {"name": "joint", "share": 1.0, "terms": {"similarity": 0, "feature": 0, "cycle": 0, "adversarial": 0}}
+        ],
+        "arguments": {**BLOCK_RATE, "max_grad_norm": 2.0},
+    },
     "cl2cm": {
         "title": "CL2CM",
         "method": "cl2cm",
         "adapter": {"peft_type": "FULL"},
         "stages": [{"name": "joint", "share": 1.0}],
+        "arguments": BLOCK_RATE,
+    },
+    "cl2cm-plain": {
+        "title": "CL2CM's network, InfoNCE alone",
+        "method": "cl2cm",
+        "adapter": {"peft_type": "FULL"},
+        "stages": [{"name": "joint", "share": 1.0, "terms": {"sentence": 0, "words": 0, "transfer": 0}}],
         "arguments": BLOCK_RATE,
     },
     "dasd": {"title": "DASD", "stages": TWO_STAGES},
@@ -264,11 +281,17 @@ def recipe_of(cell: dict[str, Any], base: str, output: Path) -> Recipe:
             "max_length": None if tiny else 64,
             "seed": cell["seed"],
             "method": contender.get("method", "dasd"),
+            "warm_start": cell.get("warm_start"),
             "adapter": contender.get("adapter"),
             "head": contender.get("head"),
             "vocabulary": {"kind": "word", "size": 2000, "unknown": 0.3}
             if tiny
-            else {"kind": "unigram", "size": 12000, **contender.get("vocabulary", {})},
+            else {
+                "kind": "unigram",
+                "size": 12000,
+                "start": cell.get("start", "aligned"),
+                **contender.get("vocabulary", {}),
+            },
             "arguments": arguments,
             "stages": stages,
         }

@@ -19,9 +19,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
+import importlib
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -243,3 +246,35 @@ def bases(tiny_clip, tiny_siglip, tiny_bert, tiny_xlmr, base_tokenizer, tmp_path
         name: _folder(name, build(), base_tokenizer, home, sees=name in ("clip", "siglip"))
         for name, build in built.items()
     }
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures, or frames, go through the image tower of a model, pass by pass."""
+    from ccr_adapters.modeling import CCRModel
+
+    counts: list[int] = []
+    tower = CCRModel.get_image_features
+
+    def counted(self, pixel_values, **kwargs):
+        counts.append(len(pixel_values))
+        return tower(self, pixel_values, **kwargs)
+
+    monkeypatch.setattr(CCRModel, "get_image_features", counted)
+    return counts
+
+
+@pytest.fixture(scope="session")
+def photos() -> ModuleType:
+    """The pictures and the German words of `tests/search/photos.py`."""
+    sys.path.insert(0, str(Path(__file__).parent / "search"))
+    try:
+        return importlib.import_module("photos")
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="session")
+def german_adapter(photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an adapter that reads those words. Not to be written to."""
+    return photos.write_german(tmp_path_factory.mktemp("adapters") / "de")

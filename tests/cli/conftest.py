@@ -14,7 +14,9 @@ from datasets import Dataset
 from PIL import Image
 from transformers import Siglip2Config, Siglip2Model
 from transformers.models.siglip2 import Siglip2ImageProcessorPil
+from typer.testing import CliRunner
 
+from ccr_adapters.cli.main import app
 from ccr_adapters.cli.recipe import Recipe, recipe_from_dict
 from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.data.retrieval_set import RetrievalSet
@@ -85,6 +87,20 @@ def naflex(tiny_siglip, base_tokenizer, tmp_path_factory) -> Path:
     base_tokenizer.save_pretrained(folder)
     Siglip2ImageProcessorPil(patch_size=8, max_num_patches=4).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def home(photos, tmp_path_factory) -> Path:
+    """A folder with nine pictures and a table of them, indexed by the packaged model. Not to be written to."""
+    home = tmp_path_factory.mktemp("home")
+    photos.fill(home / "photos")
+    lines = [f"photos/{'below/' if n % 2 else ''}{photos.name(n)},{2020 + n % 3}" for n in range(9)]
+    (home / "t.csv").write_text("image,year\n" + "\n".join(lines) + "\n")
+    for source, index in (("photos", "p.index"), ("t.csv", "t.index")):
+        command = ["index", str(home / source), "--index", str(home / index), "--model", "tiny_clip"]
+        found = CliRunner().invoke(app, command)
+        assert found.exit_code == 0, found.output
+    return home
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import signal
@@ -35,28 +34,8 @@ def invoke(*arguments):
     return CliRunner().invoke(app, ["demo", *map(str, arguments)])
 
 
-@pytest.fixture(scope="module")
-def photos():
-    sys.path.insert(0, str(ROOT / "tests" / "search"))
-    try:
-        return importlib.import_module("photos")
-    finally:
-        sys.path.pop(0)
-
-
-@pytest.fixture(scope="module")
-def german(photos, tmp_path_factory):
-    return photos.write_german(tmp_path_factory.mktemp("adapters") / "de")
-
-
-@pytest.fixture(scope="module")
-def index(photos, tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    photos.fill(home / "photos")
-    found = CliRunner().invoke(
-        app, ["index", str(home / "photos"), "--index", str(home / "p.index"), "--model", "tiny_clip"]
-    )
-    assert found.exit_code == 0, found.output
+@pytest.fixture
+def index(home):
     return home / "p.index"
 
 
@@ -131,21 +110,21 @@ def test_an_index_without_a_language_is_refused(index):
     assert "No language is loaded, only the base 'tiny_clip'" in found.stderr
 
 
-def test_a_taken_port_is_told(index, german):
+def test_a_taken_port_is_told(index, german_adapter):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = invoke("--index", index, "--model", german, "--port", port)
+        found = invoke("--index", index, "--model", german_adapter, "--port", port)
     assert found.exit_code == 1
     assert f"Port {port} of 127.0.0.1 cannot be served on" in found.stderr
 
 
-def test_the_page_answers_and_ctrl_c_stops_it(index, german):
+def test_the_page_answers_and_ctrl_c_stops_it(index, german_adapter):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ccr_adapters", "demo", "--index", str(index), "--model", str(german)]
+    command = [sys.executable, "-m", "ccr_adapters", "demo", "--index", str(index), "--model", str(german_adapter)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     running = subprocess.Popen(
         [*command, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

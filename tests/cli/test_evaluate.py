@@ -62,20 +62,6 @@ def other(german_tokenizer, tmp_path_factory):
     return save_adapter(tmp_path_factory.mktemp("dasd") / "second", german_tokenizer, codes=("de",), seed=1)
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """How many pictures went through the image tower."""
-    counts = []
-    tower = CCRModel.get_image_features
-
-    def counted(self, pixel_values, **kwargs):
-        counts.append(len(pixel_values))
-        return tower(self, pixel_values, **kwargs)
-
-    monkeypatch.setattr(CCRModel, "get_image_features", counted)
-    return counts
-
-
 def results(folder):
     return {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
 

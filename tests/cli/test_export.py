@@ -59,7 +59,7 @@ def test_a_program_and_sentence_transformers(adapter, german, tmp_path):
 def test_what_is_wrong_is_a_line(adapter, tmp_path):
     for arguments, message in (
         ((), "has 2 languages (cs, de); choose one with --language"),
-        (("--language", "fr"), "'fr' has no adapter"),
+        (("--language", "fr"), "has no language 'fr'"),
         (("--format", "torch", "--int8"), "`--int8` goes with --format onnx, not with torch"),
         (("--merged",), "`--merged` goes with --format sentence-transformers, not with onnx"),
         (("--captions", tmp_path / "none.txt"), "none.txt' cannot be read"),

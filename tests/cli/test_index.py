@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
 import json
 import os
 import signal
@@ -22,16 +21,6 @@ from ccr_adapters.cli.main import app
 from ccr_adapters.search import Collection, FaissIndex
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def photos():
-    """The pictures that the tests of the search have."""
-    sys.path.insert(0, str(HERE.parent / "search"))
-    try:
-        return importlib.import_module("photos")
-    finally:
-        sys.path.pop(0)
 
 
 def run(*arguments):

@@ -19,7 +19,7 @@ from ccr_adapters.cli.checks import (
 )
 from ccr_adapters.cli.recipe import Stage, VocabularyRecipe, load_recipe, recipe_from_dict
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.errors import ConfigError
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.methods import DASD, METHODS, NRCCR, DASDTerms
 
 CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*.yaml"))
@@ -84,11 +84,12 @@ def test_a_key_without_a_value_is_a_key_left_out(tmp_path):
         ({"stages": [{"name": "english", "terms": {"cosine": 1}}, {"name": "cla"}]}, "english.*no `terms`"),
         ({"save_dtype": "int8"}, "int8.*'float32', 'float16' or"),
         ({"vocabulary": "mbert"}, "vocabulary.*got str"),
-        ({"vocabulary": {"start": "alligned"}}, "start.*alligned.*'aligned' or 'random'"),
+        ({"vocabulary": {"start": "alligned"}}, "start.*alligned.*'aligned', 'shared' or 'random'"),
         ({"vocabulary": {"kind": "wordpiece"}}, "kind.*wordpiece.*'unigram', 'bpe' or 'word'"),
         ({"vocabulary": {"train": "some"}}, "train.*some.*'all', 'touched' or 'none'"),
         ({"vocabulary": {"train": "none"}}, "source"),
         ({"vocabulary": {"source": "mbert"}}, "source.*tokenizer"),
+        ({"warm_start_language": "sk"}, "adapter `warm_start`; name that too"),
         ({"pooling": "max"}, "pooling.*max.*'mean' or 'first'"),
         ({"data": "tiny_world"}, "data.*str"),
         ({"adapter": "DASD"}, "adapter.*str"),
@@ -251,6 +252,15 @@ def test_what_the_batches_of_a_recipe_must_hold():
 def test_a_recipe_that_cannot_work_is_refused_by_a_check(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_recipe(recipe(**changes))
+
+
+def test_an_adapter_to_start_from_is_looked_for_before_any_work(german_adapter):
+    with pytest.raises(AdapterError, match="'nowhere' is neither a folder here nor"):
+        check_recipe(recipe(warm_start="nowhere"))
+    with pytest.raises(LanguageError, match="no language 'sk'. It has: de"):
+        check_recipe(recipe(warm_start=str(german_adapter), warm_start_language="sk"))
+    with pytest.raises(AdapterError, match="an adapter of DASD, which cannot start one of LORA"):
+        check_recipe(recipe(warm_start=str(german_adapter), adapter={"peft_type": "LORA"}))
 
 
 def test_the_adapter():

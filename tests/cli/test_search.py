@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,38 +13,9 @@ from ccr_adapters.cli.main import app
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.modeling import CCRModel
 
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def photos():
-    sys.path.insert(0, str(HERE.parent / "search"))
-    try:
-        return importlib.import_module("photos")
-    finally:
-        sys.path.pop(0)
-
 
 def invoke(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-@pytest.fixture(scope="module")
-def german(photos, tmp_path_factory):
-    return photos.write_german(tmp_path_factory.mktemp("adapters") / "de")
-
-
-@pytest.fixture(scope="module")
-def home(photos, tmp_path_factory):
-    """A folder with nine pictures and a table of them, indexed by the packaged model."""
-    home = tmp_path_factory.mktemp("home")
-    photos.fill(home / "photos")
-    lines = [f"photos/{'below/' if n % 2 else ''}{photos.name(n)},{2020 + n % 3}" for n in range(9)]
-    (home / "t.csv").write_text("image,year\n" + "\n".join(lines) + "\n")
-    for source, index in (("photos", "p.index"), ("t.csv", "t.index")):
-        found = invoke("index", home / source, "--index", home / index, "--model", "tiny_clip")
-        assert found.exit_code == 0, found.output
-    return home
 
 
 @pytest.fixture
@@ -81,22 +50,22 @@ def test_the_model_is_remembered(search, photos, home):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_german_finds_what_english_finds(search, photos, german):
-    (answer,) = search("ein gelbes Herz", "--model", german)
+def test_german_finds_what_english_finds(search, photos, german_adapter):
+    (answer,) = search("ein gelbes Herz", "--model", german_adapter)
     assert answer["language"] == "de"
     assert names(answer)[0] == photos.name(2)
     (bare,) = search("ein gelbes Herz", "--language", "en")
     assert names(bare)[0] != photos.name(2)
 
 
-def test_questions_of_several_languages_at_once(search, photos, german):
+def test_questions_of_several_languages_at_once(search, photos, german_adapter):
     questions = ["ein roter Stern", "a blue fish", "ein grünes Haus auf Schnee"]
     languages = ["--language", "de", "--language", "en", "--language", "de"]
-    answers = search(*questions, *languages, "--model", german, "-k", 1)
+    answers = search(*questions, *languages, "--model", german_adapter, "-k", 1)
     assert [names(answer)[0] for answer in answers] == [photos.name(number) for number in (0, 1, 3)]
     assert [answer["language"] for answer in answers] == ["de", "en", "de"]
     apart = [
-        search(question, "--language", code, "--model", german, "-k", 1)[0]
+        search(question, "--language", code, "--model", german_adapter, "-k", 1)[0]
         for question, code in zip(questions, languages[1::2], strict=True)
     ]
     for one, other in zip(answers, apart, strict=True):
@@ -141,11 +110,11 @@ def test_the_table_is_for_people(search, photos, home, monkeypatch):
     assert "nothing found" in nothing
 
 
-def test_the_sheet_shows_what_was_found(search, photos, home, tmp_path, german):
+def test_the_sheet_shows_what_was_found(search, photos, home, tmp_path, german_adapter):
     sheet = tmp_path / "found.png"
     query = tmp_path / "query.png"
     photos.picture(5).save(query)
-    search("ein roter Stern", "eine weiße Blume", "--model", german, "-k", 4, "--sheet", sheet)
+    search("ein roter Stern", "eine weiße Blume", "--model", german_adapter, "-k", 4, "--sheet", sheet)
     with Image.open(sheet) as drawn:
         colours = {pixel for _, pixel in drawn.convert("RGB").getcolors(1 << 24)}
         width, height = drawn.size
@@ -205,11 +174,11 @@ def test_a_language_with_a_space_of_its_own_is_refused(home, photos, tmp_path):
     assert "space of its own" in found.stderr
 
 
-def test_several_adapters_bring_their_languages(home, photos, german, tmp_path):
+def test_several_adapters_bring_their_languages(home, photos, german_adapter, tmp_path):
     model = CCRModel.from_base("tiny_clip")
     model.add_language("fr")
     model.save_pretrained(tmp_path / "fr")
-    models = ["--model", german, "--model", tmp_path / "fr"]
+    models = ["--model", german_adapter, "--model", tmp_path / "fr"]
     unsaid = invoke("search", "a", "--index", home / "p.index", *models)
     assert "say which with --language" in unsaid.stderr
     texts = ["ein roter Stern", "a blue fish", "--language", "de", "--language", "fr"]

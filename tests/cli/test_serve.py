@@ -55,23 +55,6 @@ def test_an_index_of_another_base_is_refused(home, bases):
     assert "was made with the base 'tiny_clip'" in told
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Nine pictures and their index."""
-    sys.path.insert(0, str(HERE.parent / "search"))
-    try:
-        import photos
-    finally:
-        sys.path.pop(0)
-    home = tmp_path_factory.mktemp("home")
-    photos.fill(home / "photos")
-    found = CliRunner().invoke(
-        app, ["index", str(home / "photos"), "--index", str(home / "p.index"), "--model", "tiny_clip"]
-    )
-    assert found.exit_code == 0, found.output
-    return home
-
-
 @pytest.fixture
 def server(home):
     """Function that starts the command in a process, and gives it and its port."""

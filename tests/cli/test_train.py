@@ -102,6 +102,18 @@ MOMENTS = {
 }
 
 
+def test_a_language_starts_from_an_earlier_adapter(recipe, corpus, tmp_path):
+    stages = [{"name": "cla", "arguments": {"max_steps": 2}}]
+    earlier = run_recipe(recipe("earlier", stages=stages, vocabulary=None), corpus, evaluate=False).adapter
+    still = {**recipe().arguments, "learning_rate": 0.0, "vocabulary_learning_rate": 0.0}
+    plan = recipe("later", stages=stages, vocabulary=None, arguments=still, warm_start=str(earlier))
+    later = run_recipe(plan, corpus, evaluate=False).adapter
+    assert_same(earlier, later)
+    card = (later / "README.md").read_text(encoding="utf-8")
+    assert "started from an adapter for de, then cla (2 steps)" in card
+    assert str(tmp_path) not in card
+
+
 @pytest.fixture(scope="module")
 def whole(recipes, corpora, tmp_path_factory):
     """A run that nothing disturbed."""

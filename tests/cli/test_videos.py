@@ -50,20 +50,6 @@ def world(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def frames_seen(monkeypatch):
-    """How many frames went through the image tower."""
-    counts = []
-    tower = CCRModel.get_image_features
-
-    def counted(self, pixel_values, **kwargs):
-        counts.append(len(pixel_values))
-        return tower(self, pixel_values, **kwargs)
-
-    monkeypatch.setattr(CCRModel, "get_image_features", counted)
-    return counts
-
-
 def trained(folder, base, data, **changes):
     """What the command left and said."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,11 +60,11 @@ def trained(folder, base, data, **changes):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_language_is_trained_on_clips(name, world, bases, tmp_path, frames_seen):
+def test_a_language_is_trained_on_clips(name, world, bases, tmp_path, seen):
     found = trained(tmp_path, bases["clip"], {"path": str(world)}, **METHODS[name])
     assert found.exit_code == 0, found.output
     length = METHODS[name].get("head", {}).get("frames") or 8
-    assert sum(frames_seen) == length * sum(SIZES.values())  # one pass, for training, choosing and scoring
+    assert sum(seen) == length * sum(SIZES.values())  # one pass, for training, choosing and scoring
     saved = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     # scored on the very files again, the adapter has the numbers of its training
     rows = load_corpus({"path": str(world)}, "de").test["test"]
@@ -91,17 +77,17 @@ def test_a_language_is_trained_on_clips(name, world, bases, tmp_path, frames_see
     assert {"test/en", "test/de before"} < saved.keys()
 
 
-def test_frames_are_encoded_once_for_two_runs(world, bases, tmp_path, frames_seen):
+def test_frames_are_encoded_once_for_two_runs(world, bases, tmp_path, seen):
     data, changes = {"path": str(world)}, METHODS["dasd with the mean"]
     cache = {"cache_dir": str(tmp_path / "targets")}
     assert trained(tmp_path / "a", bases["clip"], data, **changes, **cache).exit_code == 0
-    seen = sum(frames_seen)
+    once = sum(seen)
     assert trained(tmp_path / "b", bases["clip"], data, **changes, **cache, seed=1).exit_code == 0
-    assert sum(frames_seen) == seen
+    assert sum(seen) == once
 
 
 @pytest.mark.parametrize("kind", ["arrays", "bigfile"])
-def test_a_folder_of_frames_takes_the_place_of_the_files(kind, world, bases, tmp_path, frames_seen):
+def test_a_folder_of_frames_takes_the_place_of_the_files(kind, world, bases, tmp_path, seen):
     """Features of a network that is not ours, of any length a clip; the files need not be there."""
     folder, noise = tmp_path / "data", np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
@@ -125,7 +111,7 @@ def test_a_folder_of_frames_takes_the_place_of_the_files(kind, world, bases, tmp
     changes = METHODS["nrccr with a temporal layer"]
     found = trained(tmp_path, bases["bert"], {"path": str(folder), "visual": "frames"}, **changes)
     assert found.exit_code == 0, found.output
-    assert not frames_seen
+    assert not seen
     saved = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     model = CCRModel.from_pretrained(tmp_path / "run" / "adapter")
     asked = corpus.test["test"]
@@ -134,7 +120,7 @@ def test_a_folder_of_frames_takes_the_place_of_the_files(kind, world, bases, tmp
     assert saved["test/de"]["sumR"] == pytest.approx(again.sum_r)
 
 
-def test_what_cannot_be_is_said_before_any_work(world, bases, tmp_path, frames_seen):
+def test_what_cannot_be_is_said_before_any_work(world, bases, tmp_path, seen):
     data, changes = {"path": str(world)}, METHODS["dasd with the mean"]
 
     def refused(name, message, base="clip", data=data, **more):

@@ -91,20 +91,6 @@ def task_of(scenes, way):
     return Scenes()
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """How many pictures went through the image tower."""
-    counts = []
-    tower = CCRModel.get_image_features
-
-    def counted(self, pixel_values, **kwargs):
-        counts.append(len(pixel_values))
-        return tower(self, pixel_values, **kwargs)
-
-    monkeypatch.setattr(CCRModel, "get_image_features", counted)
-    return counts
-
-
 def test_the_mock_tasks_of_mteb_run(bases):
     """All of MTEB's kinds of tasks of texts and pictures, in English and French."""
     wrapped = MTEBModel(build(bases["clip"], "fr"))

@@ -71,7 +71,7 @@ def test_a_hub_that_does_not_answer(market, monkeypatch, quick_retries):
         list_adapters(token="hf_unknownunknown")
     assert "unknownunknown" not in str(caught.value)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubError, match="downloads are off"):
+    with pytest.raises(HubError, match="since HF_HUB_OFFLINE is set. Unset it"):
         list_adapters()
 
 

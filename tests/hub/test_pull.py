@@ -445,3 +445,12 @@ def test_languages_of_a_base_may_be_lazy_too(several, bases, english):
     assert not [name for name in fetched(several) if name.startswith("cs/")]
     model.max_languages = 1
     assert len(model.loaded_languages) == 1
+
+
+def test_a_language_that_made_room_comes_back_without_the_hub(several, english):
+    model = CCRModel.from_pretrained("org/clip", languages=["de", "cs"], lazy=True, max_languages=1)
+    before = model.encode_text(english, "cs")
+    model.encode_text(english, "de")
+    several.seen.clear()
+    torch.testing.assert_close(model.encode_text(english, "cs"), before, rtol=0, atol=0)
+    assert not several.seen

@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from safetensors.torch import load
+from transformers import AutoModel, AutoTokenizer
 
-from ccr_adapters.errors import AdapterError, CCRError, HubError
+from ccr_adapters.configuration import VocabularyConfig
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import AdapterError, CCRError, ConfigError, HubError
 from ccr_adapters.hub import push_adapter
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.upload import UNNAMED
@@ -207,8 +210,8 @@ def test_a_card_that_only_the_hub_finds_wrong(hub, saved):
 def test_a_name_that_is_none(hub, saved):
     with pytest.raises(HubError, match="'a/b/c' is no id of a repository"):
         push_adapter(saved("de"), "a/b/c", token=OWNER)
-    with pytest.raises(AdapterError, match="dtype: for models only"):
-        push_adapter(saved("de"), "org/clip", token=OWNER, dtype=torch.float16)
+    with pytest.raises(AdapterError, match="dtype, row_tolerance: for models only"):
+        push_adapter(saved("de"), "org/clip", token=OWNER, dtype=torch.float16, row_tolerance=0.1)
 
 
 def test_a_model_is_pushed_as_it_would_be_saved(hub, build, english):
@@ -231,6 +234,25 @@ def test_a_model_is_pushed_as_it_would_be_saved(hub, build, english):
     loaded = CCRModel.from_pretrained("org/clip", token=OWNER)
     assert sorted(loaded.languages) == ["de", "zh"]
     torch.testing.assert_close(loaded.encode_text(english, "zh"), model.encode_text(english, "zh"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_rows_that_did_not_move_stay_at_home(tolerance, hub, bases):
+    source = AutoModel.from_pretrained(bases["bert"]).get_input_embeddings().weight.detach()
+    plan = VocabularyConfig(len(source), source.shape[1], train="all", source=str(bases["bert"]))
+    tokenizer = AutoTokenizer.from_pretrained(bases["bert"])
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", DASDConfig(r=4), tokenizer=tokenizer, vocabulary=plan, source=source)
+    model.vocabularies["de"].table.weight.data[[3, 7]] += 0.01
+    push_adapter(model, "org/clip-de", token=OWNER, row_tolerance=tolerance)
+    pushed = load(hub.repositories["org/clip-de"].files()["vocabulary.safetensors"])
+    if tolerance is None:
+        assert pushed["table"].shape == source.shape
+    else:
+        assert pushed["ids"].tolist() == [3, 7]
+    with pytest.raises(ConfigError, match="`row_tolerance` is -1"):
+        model.push_to_hub("org/other", token=OWNER, row_tolerance=-1)
+    assert "org/other" not in hub.repositories
 
 
 def test_saving_with_push_sends_exactly_what_was_written(hub, build, tmp_path, contents):
@@ -257,3 +279,9 @@ def test_saving_with_push_sends_exactly_what_was_written(hub, build, tmp_path, c
     assert b"a few cats" in arrived["README.md"]
     assert {tensor.dtype for tensor in load(arrived[WEIGHTS]).values()} == {torch.float16}
     assert hub.repositories["org/clip-zh"].private
+
+
+def test_a_push_without_network_is_not_told_to_pull(hub, saved, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="not asked for 'org/clip', since HF_HUB_OFFLINE is set. Unset it"):
+        push_adapter(saved("de"), "org/clip", token=OWNER)

@@ -209,3 +209,18 @@ def test_a_subfolder_stays_inside(folder):
     assert CCRModel.from_pretrained(folder.parent, subfolder="adapter").languages == ["de"]
     with pytest.raises(AdapterError, match="points outside"):
         CCRModel.from_pretrained(folder, subfolder="../adapter")
+
+
+@pytest.mark.parametrize(
+    "case", ["no weights", "weights cut in the data", "vocabulary cut", "huge table", "wide table"]
+)
+@pytest.mark.parametrize("folder", ["all"], indirect=True)
+def test_what_is_loaded_later_is_whole_now(case, folder, build):
+    model = build("clip", "cs")
+    change, message = BAD[case]
+    change(folder)
+    with pytest.raises(AdapterError, match=message):
+        model.load_language(folder, lazy=True)
+    assert model.languages == ["cs"]
+    remove(ADAPTER)(folder)  # not downloaded yet: told when it is asked for
+    assert model.load_language(folder, lazy=True) == ["de"]

@@ -310,6 +310,9 @@ def shown_first(model, captions, videos):
     return (scores[rows, rows] > scores[rows, rows ^ 1]).float().mean().item()
 
 
+STEPS = 150
+
+
 def trained(tokenizer, captions, videos, frames):
     """A language that learned from clips by frames in their order, or by their mean (`frames=0`)."""
     torch.manual_seed(0)
@@ -320,11 +323,13 @@ def trained(tokenizer, captions, videos, frames):
     seen = set(model.heads["de"].visual.parameters())
     groups = [{"params": [p for p in parameters if p not in seen]}, {"params": list(seen), "lr": 3e-3}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    # at a rate that does not fall, the last bits of a machine's products decide where it ends
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     index = np.arange(len(videos))
     collate = TargetCollator(model.processor, "de", mean_frames(videos), index, videos=videos, most_frames=frames)
     draw = np.random.default_rng(0)
     model.train()
-    for _ in range(150):
+    for _ in range(STEPS):
         rows = draw.integers(len(videos) // 2, size=16) * 2 + np.arange(16) % 2  # as many of either direction
         batch = collate([{"row": row, "translation": captions[row]} for row in rows])
         ids = [batch[f"target_{name}"] for name in ("input_ids", "attention_mask", "pooled_at")]
@@ -334,6 +339,7 @@ def trained(tokenizer, captions, videos, frames):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     return model.eval()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.shelf import Shelf
+from ccr_adapters.modeling.shelf import Place, Shelf
 
 CODES = ["de", "cs", "fr", "sw"]
 
@@ -185,6 +186,96 @@ def test_threads_get_their_own_language_whatever_leaves(folder, expected, englis
     assert not model.shelf._passes
 
 
+@dataclass
+class Slow(Place):
+    """A place from which nothing comes until the gate opens."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def fetch(self, code):
+        assert self.gate.wait(20)
+        return super().fetch(code)
+
+
+@dataclass
+class Counted(Place):
+    """A place that counts how often something was looked for."""
+
+    times: int = 0
+
+    def fetch(self, code):
+        self.times += self.folder is None
+        return super().fetch(code)
+
+
+def test_files_that_are_here_are_not_fetched_again_unless_they_are_broken(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, lazy=True, max_languages=1)
+    place = model.shelf.places["de"]
+    place = model.shelf.places["de"] = Counted(place.name, place.language, place.hub, place.subfolder)
+    for code in ("de", "cs", "de"):
+        same(model.encode_text(english, code), expected[code])
+    assert place.times == 1
+    weights = folder / "de/adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5])
+    model.encode_text(english, "cs")
+    with pytest.raises(AdapterError, match="truncated"):
+        model.encode_text(english, "de")
+    weights.write_bytes(content)
+    same(model.encode_text(english, "de"), expected["de"])
+    assert place.times == 2
+
+
+def slowed(model, code):
+    """Open the gate, and the language comes."""
+    place = model.shelf.places[code]
+    slow = model.shelf.places[code] = Slow(place.name, place.language, place.hub, place.subfolder)
+    return slow.gate
+
+
+def test_a_download_holds_up_nobody_else(folder, expected, english):
+    model = CCRModel.from_pretrained(folder, max_languages=2, lazy=True)
+    gate = slowed(model, "de")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(model.encode_text, english, "de") for _ in range(2)]
+        for code in ("cs", "fr", None, "sw"):
+            same(model.encode_text(english, code), expected[code])
+        assert not any(each.done() for each in waiting)
+        gate.set()
+        for each in waiting:
+            same(each.result(20), expected["de"])
+    assert set(model.loaded_languages) == {"de", "sw"}
+
+
+def test_a_language_deleted_while_it_is_downloaded_stays_deleted(folder, english):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    gate = slowed(model, "de")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(model.encode_text, english, "de")
+        model.encode_text(english, "cs")
+        model.delete_language("de")
+        gate.set()
+        with pytest.raises(LanguageError, match="'de' is gone"):
+            waiting.result(20)
+    assert model.loaded_languages == ["cs"]
+
+
+def test_room_is_made_before_a_language_comes(folder, expected, english):
+    class Watched(CCRModel):
+        most = 0
+
+        def put_language(self, code, place):
+            super().put_language(code, place)
+            self.most = max(self.most, len(self.loaded_languages))
+
+    model = Watched.from_pretrained(folder, max_languages=2)
+    for code in (*CODES, *CODES):
+        same(model.encode_text(english, code), expected[code])
+    assert model.most == 2
+    model.encode_text(english[:3], ["de", "cs", "fr"])
+    assert (model.most, len(model.loaded_languages)) == (3, 2)
+
+
 def test_who_loads_waits_for_who_encodes_and_not_for_himself(folder):
     model, order = CCRModel.from_pretrained(folder, lazy=True), []
     inside, go = threading.Event(), threading.Event()
@@ -211,6 +302,25 @@ def test_who_loads_waits_for_who_encodes_and_not_for_himself(folder):
     for thread in threads:
         thread.join(20)
     assert order == ["encoded", "loaded"]
+
+
+def test_who_loads_waits_for_who_encodes_pictures(folder):
+    model = CCRModel.from_pretrained(folder, lazy=True)
+    inside, go = threading.Event(), threading.Event()
+
+    def linger(*_):
+        inside.set()
+        go.wait(20)
+
+    model.base.vision_model.register_forward_pre_hook(linger)
+    with ThreadPoolExecutor(2) as pool:
+        encoding = pool.submit(model.get_image_features, torch.zeros(1, 3, 16, 16))
+        assert inside.wait(20)
+        loading = pool.submit(model.shelf.load, model, "cs")
+        assert not wait([loading], 0.2).done
+        go.set()
+        loading.result(20)
+        encoding.result(20)
 
 
 def test_a_head_is_known_before_it_is_loaded(bases, stir, english, tmp_path):

@@ -34,6 +34,7 @@ def test_captions_are_passed_on(english):
         ([b"a"], "Caption 0 is a bytes"),
         (["a", ["b"]], "Caption 1 is a list"),
         ([1.5], r"Caption 0 is a float, not a text: 1\.5"),
+        (["für", "f\udcfcr"], "Caption 1 holds bytes that are no UTF-8: .*Write it in UTF-8"),
     ],
 )
 def test_the_first_bad_caption_is_named(captions, message):

@@ -162,3 +162,18 @@ def test_special_tokens_mean_what_they_mean_in_the_base(base_tokenizer, german_t
     assert table.dtype == torch.float32
     torch.testing.assert_close(table[own.cls_token_id], source.half().float()[base_tokenizer.bos_token_id])
     torch.testing.assert_close(table[own.sep_token_id], source.half().float()[base_tokenizer.eos_token_id])
+
+
+def test_a_word_that_no_pair_has_starts_as_the_base_s_own(base_tokenizer):
+    # a ready tokenizer knows more words than the pairs have
+    own = train_tokenizer(["roter hund", "frisbee zebra"], size=100, kind="word")
+    base = train_tokenizer(["red dog", "frisbee"], size=100, kind="word")
+    source = torch.randn(len(base), 8)
+    ids, theirs = own.get_vocab(), base.get_vocab()
+    table = start_table(["roter hund"], ["red dog"], own, base, source)
+    assert torch.equal(table[ids["frisbee"]], source[theirs["frisbee"]])
+    assert torch.allclose(table[ids["zebra"]], source.mean(0))
+    # without the pairs, all words go by their text
+    table = start_table(["roter hund"], ["red dog"], own, base, source, align=False)
+    assert torch.equal(table[ids["frisbee"]], source[theirs["frisbee"]])
+    assert torch.allclose(table[ids["hund"]], source.mean(0))

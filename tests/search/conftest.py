@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ccr_adapters.modeling import CCRModel
 from ccr_adapters.search import create_index, open_index
+from ccr_adapters.search.encoder import PictureEncoder
 
 DIM = 16
 BASE = {"base": "tiny/clip", "base_sha256": "ab" * 32}
@@ -34,6 +36,18 @@ def place(request, tmp_path) -> Place:
 def faiss_place(tmp_path) -> Place:
     """The same of FAISS alone."""
     return Place(tmp_path / "index")
+
+
+@pytest.fixture(scope="session")
+def model() -> CCRModel:
+    """The packaged model."""
+    return CCRModel.from_base("tiny_clip")
+
+
+@pytest.fixture(scope="session")
+def encoder(model) -> PictureEncoder:
+    """Its image tower."""
+    return PictureEncoder(model)
 
 
 @pytest.fixture(scope="session")

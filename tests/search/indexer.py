@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from mmap import mmap
 from pathlib import Path
 
 import torch
@@ -16,6 +17,17 @@ from ccr_adapters.search import update as updating
 from ccr_adapters.search.encoder import PictureEncoder
 
 STRIDE = 11
+
+
+class Counting(PictureEncoder):
+    """Counts pictures as they are encoded, where a child that is killed leaves the number to its parent."""
+
+    count: mmap
+
+    def encode(self, prepared):
+        vectors = super().encode(prepared)
+        self.count[0] += len(prepared)
+        return vectors
 
 
 def update(address, folder, encoder):
@@ -38,13 +50,14 @@ def die_at(step, address):
 
 
 def main(folder, home):
-    """For every few steps: what was safe when the process was killed, and what the next run had to encode."""
+    """For every few steps: what was encoded and safe when the process was killed, and what the next run encoded."""
     torch.set_num_threads(1)
     # every batch is saved, however long that takes
     updating._COST_SHARE = 0.0
-    encoder = PictureEncoder(CCRModel.from_base("tiny_clip"))
+    encoder = Counting(CCRModel.from_base("tiny_clip"))
     for step in range(0, 10_000, STRIDE):
         address = f"{home}/killed-{step:04d}"
+        encoder.count = mmap(-1, 8)
         child = os.fork()
         if not child:
             die_at(step, address)
@@ -52,12 +65,14 @@ def main(folder, home):
             os._exit(0)
         if not os.waitpid(child, 0)[1]:
             return
+        before, encoder.count[0] = encoder.count[0], 0
         safe = 0
         if Path(address, "current.json").exists():
             with FaissIndex.open(address) as index:
                 safe = len(index)
         summary = update(address, folder, encoder)
-        line = json.dumps({"address": address, "safe": safe, "encoded": summary.encoded, "total": summary.total})
+        again = {"encoded": summary.encoded, "counted": encoder.count[0], "total": summary.total}
+        line = json.dumps({"address": address, "before": before, "safe": safe, **again})
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

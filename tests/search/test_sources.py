@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
-import sys
 import tarfile
 from datetime import date
 from decimal import Decimal
@@ -20,27 +18,9 @@ import pytest
 from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
-from ccr_adapters.modeling import CCRModel
 from ccr_adapters.search import Collection, source_of
 from ccr_adapters.search.clips import frame_times
-from ccr_adapters.search.encoder import PictureEncoder
 from ccr_adapters.search.sources import Item, Skipped
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def photos():
-    sys.path.insert(0, str(HERE))
-    try:
-        return importlib.import_module("photos")
-    finally:
-        sys.path.remove(str(HERE))
-
-
-@pytest.fixture(scope="session")
-def encoder():
-    return PictureEncoder(CCRModel.from_base("tiny_clip"))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -104,19 +102,9 @@ def listening(app: FastAPI) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def photos():
-    """The pictures and the German words that the tests of the search use too."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
-    try:
-        return importlib.import_module("photos")
-    finally:
-        sys.path.pop(0)
-
-
-@pytest.fixture(scope="session")
-def german(photos, tmp_path_factory) -> str:
-    """Folder of a German adapter."""
-    return str(photos.write_german(tmp_path_factory.mktemp("adapters") / "de"))
+def german(german_adapter) -> str:
+    """Folder of a German adapter, as the command line names it."""
+    return str(german_adapter)
 
 
 @pytest.fixture(scope="session")

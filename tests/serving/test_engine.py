@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ccr_adapters.errors import (
     LanguageError,
 )
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.serving.engine import Engine
 
 GERMAN = ["ein roter Stern", "ein gelbes Herz auf Schnee", "eine blaue Blume", "Haus"]
@@ -101,7 +103,7 @@ def test_captions_and_pictures_may_come_together(engine, one_by_one, photos):
         ([], "de", CaptionError, "There is no caption"),
         (["a", " "], "de", CaptionError, "Caption 1 is empty"),
         (["a", 3], "de", CaptionError, "Caption 1 is a int"),
-        (["\ud800x"], "de", CaptionError, "surrogate"),
+        (["\ud800x"], "de", CaptionError, "no UTF-8"),
         (["a"], "xx", LanguageError, "There is no language 'xx'. There are: de, en."),
         (["a"], ["de", "en"], LanguageError, "2 languages for 1 captions"),
     ],
@@ -157,6 +159,27 @@ def test_a_language_that_cannot_be_loaded_fails_alone(german, three, tmp_path):
         assert engine.submit_text(GERMAN, "de").result(20).shape == (4, 128)
         shutil.copy(f"{three[0]}/adapter_model.safetensors", tmp_path / "cs")
         assert engine.submit_text(GERMAN, "cs").result(20).shape == (4, 128), "mended, it loads"
+
+
+def test_a_download_holds_up_nobody_else(german, three, photos):
+    @dataclass
+    class Slow(Place):
+        here = False
+
+        def fetch(self, code):
+            assert gate.wait(20)
+            return super().fetch(code)
+
+    gate = threading.Event()
+    with Engine(CCRModel.from_base("tiny_clip"), [german, three[0]], max_wait_ms=0, workers=1) as engine:
+        places = engine.model.shelf.places
+        places["cs"] = Slow(places["cs"].name, places["cs"].language)
+        waiting = [engine.submit_text(GERMAN, "cs") for _ in range(4)]
+        assert engine.submit_text(GERMAN, "de").result(20).shape == (4, 128)
+        assert engine.submit_pictures([photos.picture(0)]).result(20).shape == (1, 128)
+        assert not any(each.done() for each in waiting)
+        gate.set()
+        assert [each.result(20).shape for each in waiting] == [(4, 128)] * 4
 
 
 def test_adapters_that_take_one_language_a_pass_are_split(bases):

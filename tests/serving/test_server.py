@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from socket import create_connection
 from urllib.parse import quote
 
@@ -92,7 +93,7 @@ def test_pictures_are_seen_upright_and_by_their_first_frame(client, one_by_one, 
         (["a"], {"normalise": True}, 422, "RequestError", "normalise"),
         (["a"], {"encoding": "pickle"}, 422, "RequestError", "encoding"),
         (["a", "  "], {}, 422, "CaptionError", "Caption 1 is empty"),
-        (["\ud800"], {}, 422, "CaptionError", "surrogate"),
+        (["\ud800"], {}, 422, "CaptionError", "no UTF-8"),
         (["a"], {"language": "tlh"}, 422, "LanguageError", "There is no language 'tlh'. There are: de, en."),
         (["a"], {"language": ["de", "en"]}, 422, "LanguageError", "2 languages for 1 captions"),
         (["a"] * 257, {}, 413, "LimitError", "257 captions came; a request may have 256"),
@@ -408,8 +409,8 @@ def test_a_full_queue_and_a_slow_model_are_told(serve):
 
 def test_what_only_the_operator_can_mend_is_not_told_to_clients(serve, german, tmp_path):
     with serve() as client:
-        place = client.engine.languages.known["de"]
-        client.engine.languages.known["de"] = type(place)("de", str(tmp_path), place.method, False)
+        places = client.engine.model.shelf.places
+        places["de"] = replace(places["de"], name=tmp_path)
         reply = client.text(GERMAN, "de")
         refused(reply, 500, "ServerError", "its log says why")
         assert str(tmp_path) not in json.dumps(reply.json)

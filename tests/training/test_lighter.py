@@ -8,6 +8,9 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.methods import DASD
+
 
 def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -53,7 +56,7 @@ def test_checkpointing_trains_the_same(name, chunk, toy, tmp_path, same):
 
 
 def test_the_optimiser_is_the_one_asked_for(toy, tmp_path):
-    """With the groups' own rates; `adamw_8bit` comes the same way (benchmarks/optimiser_states.py)."""
+    """With the groups' own rates."""
     trainer = toy.trainer(tmp_path, max_steps=2, optim="rmsprop", auxiliary_learning_rate=0.5)
     before = {name: value.clone() for name, value in trainer.model.trainable_state().items()}
     trainer.train()
@@ -64,3 +67,30 @@ def test_the_optimiser_is_the_one_asked_for(toy, tmp_path):
         "auxiliary": 0.5,
     }
     assert all(not value.equal(before[name]) for name, value in trainer.model.trainable_state().items() if "up" in name)
+
+
+def test_states_in_eight_bits_take_a_quarter_and_resume_bit_for_bit(toy, tmp_path, same):
+    def method():
+        made = toy.method()
+        torch.manual_seed(4)
+        made.model.add_language("cs", DASDConfig(r=16, generator_rank=64))
+        made.model.trainable("cs")
+        return DASD(made.model, "cs", made.terms)
+
+    def states(trainer):
+        """Bytes kept for each byte of the largest tensor; small ones keep 32 bits."""
+        largest = max((p for p in trainer.model.parameters() if p.requires_grad), key=torch.numel)
+        kept = trainer.optimizer.optimizer.state[largest]
+        return sum(value.nbytes for value in kept.values() if isinstance(value, torch.Tensor)) / largest.nbytes
+
+    values = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    plain = toy.trainer(tmp_path / "plain", method(), **values)
+    plain.train()
+    whole = toy.trainer(tmp_path / "whole", method(), optim="adamw_8bit", **values)
+    whole.train()
+    assert states(plain) == pytest.approx(2, rel=0.01)
+    assert states(whole) == pytest.approx(0.5, abs=0.1)
+    again = toy.trainer(tmp_path / "whole", method(), optim="adamw_8bit", **values)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    same(again.model, whole.model)
+    assert losses(whole) == pytest.approx(losses(plain), rel=0.05)

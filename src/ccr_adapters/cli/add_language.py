@@ -29,7 +29,7 @@ Example:
 # What measured best (docs/results.md).
 METHOD = "transfer"
 RECIPE = "recipe.yaml"
-MANY = 10_000  # pairs from which two epochs and a larger vocabulary pay
+MANY = 10_000  # pairs from which two epochs do, and a larger vocabulary pays
 
 
 def recipe_values(
@@ -74,7 +74,11 @@ def recipe_values(
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
     else:
-        values["vocabulary"] = {"kind": "unigram", "size": 12_000 if pairs >= MANY else 4000, "sampling": 0.5}
+        # 12 MB for all that a language needs, and the recall of larger ones (docs/results.md)
+        values["vocabulary"] = {"kind": "unigram", "size": 7000 if pairs >= MANY else 4000, "sampling": 0.5}
+        values["save_dtype"] = "float16"
+        if method in ("transfer", "dasd"):
+            values["adapter"] = {"peft_type": "DASD", "generator_rank": 32}
     return values
 
 
@@ -157,6 +161,9 @@ def add_language(
     device: Annotated[
         str | None, typer.Option(help="Of the translator; default: the accelerator if there is one.")
     ] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(help="Adapter of a near language, on the same base, to start from.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Over the recipe: arguments.num_train_epochs=1")
@@ -173,6 +180,7 @@ def add_language(
 
     def recipe_for(pairs: int) -> Recipe:
         values = recipe_values(language, base, str(dataset), str(output / "training"), method, pairs=pairs, seed=seed)
+        values |= {} if warm_start is None else {"warm_start": warm_start}
         return _written(values, output / RECIPE, overrides or [])
 
     # what is wrong in the recipe is said before hours of translating

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.captions import token_ids
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 def build_vocabulary(
@@ -44,15 +47,14 @@ def build_vocabulary(
                 tokenizer = train_tokenizer(translations, size=plan.size, kind=plan.kind, max_length=longest)
             if plan.source:
                 table = source_table(plan.source)
-            elif plan.start == "aligned":
-                base_tokens = model.processor.tokenizer  # type: ignore[union-attr]
-                table = start_table(translations, captions, tokenizer, base_tokens, base_table)
             elif plan.start == "random":
                 generator = torch.Generator().manual_seed(recipe.seed)
                 spread = base_table.std().item()
                 table = base_table.mean(0).cpu() + spread * torch.randn(len(tokenizer), width, generator=generator)
             else:
-                raise ConfigError(f"`vocabulary.start` is {plan.start!r}; expected 'aligned' or 'random'.")
+                pairs = translations, captions
+                base_tokens, align = model.processor.tokenizer, plan.start == "aligned"  # type: ignore[union-attr]
+                table = start_table(*pairs, tokenizer, base_tokens, base_table, align=align)
             tokenizer.save_pretrained(str(folder))
             save_file({"table": table.contiguous()}, str(folder / ".table"))
             os.replace(folder / ".table", folder / "table.safetensors")
@@ -102,5 +104,8 @@ def build_model(recipe: Recipe, corpus: Corpus, base: str, folder: Path) -> CCRM
         parts.update(tokenizer=tokenizer, vocabulary=config, source=table, touched=touched)
     set_seed(recipe.seed)
     model.add_language(recipe.language, adapter_of(recipe), **parts)
+    if recipe.warm_start is not None:
+        shared = model.start_from(recipe.warm_start, recipe.language, recipe.warm_start_language)
+        logger.info("Starts from '%s'; %d tokens are in both vocabularies.", recipe.warm_start, shared)
     model.trainable(recipe.language)
     return model

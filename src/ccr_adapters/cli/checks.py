@@ -16,6 +16,7 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.errors import ConfigError, DataError, TrainingError
 from ccr_adapters.methods import NO_TERM, Method, Terms, method_of
+from ccr_adapters.modeling.warm_start import find_start
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.training import CCRTrainingArguments
 
@@ -112,6 +113,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
         )
+    if recipe.warm_start is not None:
+        find_start(recipe.warm_start, recipe.warm_start_language, adapter)
     dynamic = isinstance(adapter, DASDConfig) and adapter.disentangles
     for stage in recipe.stages:
         stage_arguments(recipe, stage)

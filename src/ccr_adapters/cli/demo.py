@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccr_adapters.cli.collections import load_model, printable
+from ccr_adapters.cli.collections import load_model, models_for, printable
+from ccr_adapters.cli.places import check_folder
 
 if TYPE_CHECKING:
     from ccr_adapters.demo import Caption
@@ -48,17 +50,14 @@ def _opened(index: str | None, model: list[str], codes: list[str], **where: Any)
     """The model with its languages, and what it searches."""
     from ccr_adapters.cli.demo_adapters import demo_folder
     from ccr_adapters.demo.gallery import open_world
-    from ccr_adapters.errors import ConfigError, SearchIndexError
+    from ccr_adapters.errors import ConfigError
     from ccr_adapters.search import Collection
 
     if index is None:
         loaded = _with_languages(load_model(model or ["tiny_clip"]), codes)
         return loaded, open_world(loaded, demo_folder())
     collection = Collection.open(index, **where)
-    names = model or ([collection.notes.model] if collection.notes.model else [])
-    if not names:
-        raise SearchIndexError("The index does not say which model made it: give one with --model.")
-    loaded = _with_languages(load_model(names), codes)
+    loaded = _with_languages(load_model(models_for(model, collection.notes.model)), codes)
     base = loaded.config.base_model_name_or_path
     collection.index.header.check_base(base, loaded.base_sha256(), f"The index '{index}'")
     if not loaded.languages:
@@ -80,19 +79,32 @@ def _with_languages(model: CCRModel, codes: list[str]) -> CCRModel:
     return model
 
 
-def _captions(file: Path | None, index: str | None, model: CCRModel) -> list[Caption]:
-    """Those of the user, else those of the tiny world where they mean something to the model."""
-    from ccr_adapters.demo import read_captions
+def _captions(index: str | None, model: CCRModel) -> list[Caption]:
+    """Those of the tiny world, where they mean something to the model."""
     from ccr_adapters.demo.world import world_captions
 
-    if file is not None:
-        return read_captions(file)
     if index is None:
         return world_captions(model.languages)
     if model.config.base_model_name_or_path != "tiny_clip":
         return []
     # about other pictures than those of the index
     return [replace(caption, picture="") for caption in world_captions(model.languages)]
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that nobody can listen on."""
+    from ccr_adapters.errors import ConfigError
+
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            # as the server will: what a server of a moment ago has left there is no hindrance
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"Port {port} of {host} cannot be served on ({error}). Choose others with --port and --host."
+        ) from error
 
 
 def _serve(page: Any, host: str, port: int, share: bool, open_: bool) -> None:
@@ -105,7 +117,7 @@ def _serve(page: Any, host: str, port: int, share: bool, open_: bool) -> None:
         _, local, public = launch(page, prevent_thread_lock=True, quiet=True, **where)
     except OSError as error:
         raise ConfigError(
-            f"Port {port} of {host} cannot be served on ({error}). Choose another with --port."
+            f"Port {port} of {host} cannot be served on ({error}). Choose others with --port and --host."
         ) from error
     typer.echo(f"The page is {local}" + (f" and {public}" if public else "") + " (Ctrl-C stops it).")
     try:
@@ -154,10 +166,18 @@ def demo(
             raise ConfigError(
                 "`--space` writes the tiny world's page: give it --languages alone. Its README says more."
             )
+        check_folder(space, "--space")
+        if space.is_file() or (space.is_dir() and any(space.iterdir())):
+            raise ConfigError(f"`--space {space}` is there already. Name a new folder, or an empty one.")
         _write_space(space, codes)
         return
+    # what may be wrong comes before minutes of training
+    from ccr_adapters.demo import read_captions
+
+    given = None if captions is None else read_captions(captions)
+    _check_address(host, port)
     loaded, opened = _opened(index, model or [], codes, notes=notes, token=token, collection=collection)
-    told = _captions(captions, index, loaded)
+    told = _captions(index, loaded) if given is None else given
     from ccr_adapters.demo import build_page
     from ccr_adapters.demo.world import world_questions
 

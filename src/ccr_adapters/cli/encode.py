@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ccr_adapters.cli.collections import load_model, printable, remembered
+from ccr_adapters.cli.places import check_device, check_folder
 
 if TYPE_CHECKING:
     from ccr_adapters.corpora import EncodeSummary
@@ -90,6 +91,8 @@ def encode(
     """Encode captions or pictures into Parquet shards of vectors; run it again to go on after an interruption."""
     from ccr_adapters.corpora import Settings, choose_columns, encode_corpus, encode_on_ray, find_inputs, process_state
 
+    check_folder(output)
+    check_device(device)
     files = find_inputs(inputs)
     columns = choose_columns(files, captions=captions, pictures=pictures, id=id_, keep=keep or [])
     settings = Settings(shard_rows, dtype, precision)

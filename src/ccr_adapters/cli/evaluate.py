@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ccr_adapters.cli.places import check_device, check_folder
+
 if TYPE_CHECKING:
     from ccr_adapters.evaluation.records import Record
 
@@ -173,6 +175,8 @@ def evaluate(
         on_error=on_error.value,
         limit=limit,
     )
+    check_folder(output)
+    check_device(device)
     if hashes and trained_on is None:
         raise ConfigError(
             "--hashes compares test pictures with training pictures: name their folder with --trained-on."

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ccr_adapters.cli.places import check_folder
+
 if TYPE_CHECKING:
     from ccr_adapters.modeling import CCRModel
 
@@ -17,6 +19,8 @@ Example:
   ccr-adapters export org/dasd-clip-de --tower both --int8 --output exports/de-int8
   ccr-adapters export runs/de/adapter --format sentence-transformers --output exports/de-st
 """
+# by one of these an earlier export is known, which may be replaced
+_EXPORTED = ("export.json", "modules.json", "text.pt2", "image.pt2")
 
 
 class Format(str, Enum):
@@ -36,7 +40,7 @@ class Tower(str, Enum):
 
 
 def export(
-    adapter: Annotated[str, typer.Argument(help="Folder, or owner/name of a repository.")],
+    adapter: Annotated[str, typer.Argument(help="Folder or repository of an adapter, or of a base.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
     language: Annotated[str | None, typer.Option(help="Default: the only one there is; en is the base.")] = None,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.ONNX,
@@ -54,7 +58,6 @@ def export(
 ) -> None:
     """Write a language for onnxruntime, torch.export or sentence-transformers, and compare it with the model."""
     from ccr_adapters.errors import ConfigError
-    from ccr_adapters.modeling import CCRModel
 
     for name, given, wanted in (
         ("--int8", int8, Format.ONNX),
@@ -64,9 +67,10 @@ def export(
     ):
         if given and form is not wanted:
             raise ConfigError(f"`{name}` goes with --format {wanted.value}, not with {form.value}.")
+    check_folder(output)
+    check_earlier(output)
     compared = None if captions is None else read_captions(captions)
-    model = CCRModel.from_pretrained(adapter, revision=revision, token=token)
-    code = chosen_language(model, language)
+    model, code = load_language(adapter, language, revision=revision, token=token)
     if form is Format.ONNX:
         from ccr_adapters.export import export_onnx
         from ccr_adapters.export.parity import table
@@ -86,21 +90,53 @@ def export(
         typer.echo(f"{path}  {path.stat().st_size / 1e3:,.0f} kB", err=True)
 
 
-def chosen_language(model: CCRModel, language: str | None) -> str | None:
-    """The language that was asked for, or the only one; `None` for the base.
+def check_earlier(output: Path) -> None:
+    """Refuse a folder with files that no export wrote: an adapter's, whose configuration or tokenizer would be replaced.
+
+    Raises:
+        ConfigError: Naming one of its files.
+    """
+    from ccr_adapters.errors import ConfigError
+
+    there = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
+    if there and not set(there) & set(_EXPORTED):
+        raise ConfigError(f"`--output {output}` holds files that no export wrote ({there[0]}). Name another folder.")
+
+
+def load_language(adapter: str, language: str | None, **hub: str | None) -> tuple[CCRModel, str | None]:
+    """Load a model with the one language that is exported.
+
+    Args:
+        adapter: Folder or repository of an adapter, or of a base.
+        language: The language that was asked for; `None` for the only one there is.
+        hub: `revision` and `token`.
+
+    Returns:
+        The model, and the language's code; `None` for the base.
 
     Raises:
         LanguageError: If it is not there, or has to be chosen.
     """
-    from ccr_adapters.errors import LanguageError
+    from transformers.utils import logging
 
-    if language is not None:
-        return model.resolve_language(language)
-    if len(model.languages) != 1:
-        raise LanguageError(
-            f"The adapter has {len(model.languages)} languages ({', '.join(model.languages)}); choose one with --language."
-        )
-    return model.languages[0]
+    from ccr_adapters.configuration import BASE_LANGUAGES
+    from ccr_adapters.errors import LanguageError
+    from ccr_adapters.modeling import CCRModel
+    from ccr_adapters.modeling.download import local_folder
+    from ccr_adapters.modeling.registry import is_base
+    from ccr_adapters.processing.repository import hub_arguments, read_config
+
+    logging.disable_progress_bar()
+    how = hub_arguments(hub)
+    if is_base(adapter, how):
+        model = CCRModel.from_base(adapter, **how)
+        return model, model.resolve_language(language)
+    there = list(read_config(local_folder(adapter, how, [])).languages)
+    if language is None and len(there) != 1:
+        raise LanguageError(f"The adapter has {len(there)} languages ({', '.join(there)}); choose one with --language.")
+    asked = [code for code in [language or there[0]] if code in there or code not in BASE_LANGUAGES]
+    model = CCRModel.from_pretrained(adapter, languages=asked, **how)
+    return model, next(iter(asked), None)
 
 
 def read_captions(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ccr_adapters.cli.collections import load_model, printable, remembered
+from ccr_adapters.cli.collections import load_model, models_for, printable, remembered
 from ccr_adapters.cli.index_vectors import index_vectors, vector_folders
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def index(
     wanted = remembered(model) if model else known.model
     if wanted is None:
         raise SearchIndexError("The index knows no model yet: give one with --model, for example tiny_clip.")
+    if not model:
+        models_for(None, wanted)
     # heavy, and so after everything that may be wrong in the command
     from ccr_adapters.search.encoder import PictureEncoder
 

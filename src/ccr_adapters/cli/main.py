@@ -20,6 +20,7 @@ from ccr_adapters.cli.index import index
 from ccr_adapters.cli.info import info
 from ccr_adapters.cli.list_adapters import list_
 from ccr_adapters.cli.noise_report import noise_report
+from ccr_adapters.cli.places import refusal
 from ccr_adapters.cli.pull import pull
 from ccr_adapters.cli.push import push
 from ccr_adapters.cli.report import report
@@ -37,8 +38,11 @@ class _Commands(TyperGroup):
         """Run a subcommand."""
         try:
             return super().invoke(ctx)
-        except CCRError as error:
-            typer.echo(f"error: {error}", err=True)
+        except (CCRError, OSError) as error:
+            told = str(error) if isinstance(error, CCRError) else refusal(error)
+            if told is None:
+                raise
+            typer.echo(f"error: {told}", err=True)
             raise typer.Exit(1) from error
 
 
@@ -68,6 +72,8 @@ def _options(
 ) -> None:
     # kept out of the help: the text of the app stands there
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    # peft imports it where it is installed, and it tells whoever does which kernels it would like to have
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 for _name, _command in (

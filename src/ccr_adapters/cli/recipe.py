@@ -38,7 +38,8 @@ class VocabularyRecipe:
         kind: `unigram`, `bpe`, or `word` for a small closed vocabulary.
         tokenizer: A ready tokenizer instead, by repository or folder (mBERT, XLM-R).
         source: Model whose embedding table it starts from, with `tokenizer`.
-        start: `aligned`: each row starts as what the training pairs say it translates; `random`.
+        start: `aligned`: each row starts as what the training pairs say it translates; `shared`: as the base's token of
+            the same text; `random`.
         train: `all`, `touched` or `none`.
         projection: Put a linear map behind the table even where the widths agree.
         unknown: Unknown words to sprinkle over the training captions, as a share of their words.
@@ -64,7 +65,7 @@ class VocabularyRecipe:
                 raise ConfigError(f"`vocabulary.{name}` is {value!r}; expected a share, from 0 to {most:g}.")
         if self.sampling and self.kind != "unigram" and self.tokenizer is None:
             raise ConfigError(f"`vocabulary.sampling` cuts unigram pieces; `vocabulary.kind` is {self.kind!r}.")
-        _one_of("vocabulary.start", self.start, "aligned", "random")
+        _one_of("vocabulary.start", self.start, "aligned", "shared", "random")
         _one_of("vocabulary.train", self.train, "all", "touched", "none")
         if self.train == "none" and self.source is None:
             raise ConfigError("`vocabulary.train: none` needs a `source`, the model that the rows come from.")
@@ -90,6 +91,9 @@ class Recipe:
         max_length: Longest target caption in tokens.
         seed: Seed of everything.
         pooling: For a text encoder alone: `mean` or `first`.
+        warm_start: Repository or folder of an adapter to start from, on the same base: that of a near language, or an earlier
+            one of the same.
+        warm_start_language: Which of its languages, where it has several.
         save_dtype: Precision of the saved adapter, `float32` or `float16`.
         cache_dir: Where encoded targets are kept, to be shared by several runs; default inside `output_dir`.
     """
@@ -107,6 +111,8 @@ class Recipe:
     max_length: int | None = None
     seed: int = 0
     pooling: str | None = None
+    warm_start: str | None = None
+    warm_start_language: str | None = None
     save_dtype: str = "float32"
     cache_dir: str | None = None
 
@@ -179,6 +185,8 @@ def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
     if names == ["english"]:
         raise ConfigError(f"{where}: the stage 'english' trains no language; it needs another stage after it.")
     _one_of("save_dtype", recipe.save_dtype, "float32", "float16", "bfloat16")
+    if recipe.warm_start_language and not recipe.warm_start:
+        raise ConfigError(f"{where}: `warm_start_language` is a language of the adapter `warm_start`; name that too.")
     if recipe.pooling is not None:
         _one_of("pooling", recipe.pooling, "mean", "first")
     return recipe

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccr_adapters.cli.collections import load_model, printable
+from ccr_adapters.cli.collections import load_model, models_for, printable
+from ccr_adapters.cli.places import check_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -250,11 +251,10 @@ def search(
     where = _filter(filter_ or [])
     if sheet is not None and sheet.suffix.lower() not in _SHEETS:
         raise SearchIndexError(f"`--sheet {sheet}`: expected a name that ends in {', '.join(_SHEETS)}.")
+    if sheet is not None:
+        check_folder(sheet.parent, "--sheet")
     with Collection.open(index, notes=notes, token=token, collection=collection) as opened:
-        names = model or ([opened.notes.model] if opened.notes.model else [])
-        if not names:
-            raise SearchIndexError("The index does not say which model made it: give one with --model.")
-        loaded = load_model(names, device)
+        loaded = load_model(models_for(model, opened.notes.model), device)
         base = loaded.config.base_model_name_or_path
         opened.index.header.check_base(base, loaded.base_sha256(), f"The index '{index}'")
         spoken = _languages(loaded, questions)

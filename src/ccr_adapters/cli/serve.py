@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ccr_adapters.cli.collections import printable
+from ccr_adapters.cli.collections import models_for, printable
+from ccr_adapters.cli.places import check_device
 
 if TYPE_CHECKING:
     from ccr_adapters.search import Collection
@@ -104,9 +105,9 @@ def serve(
         opened: Collection | None = None
         if index is not None:
             opened = stack.enter_context(Collection.open(index, notes=notes, token=token, collection=collection))
-        names = model or ([opened.notes.model] if opened is not None and opened.notes.model else [])
-        if not names:
+        if opened is None and not model:
             raise ConfigError("No model is named: give one with --model, for example tiny_clip.")
+        names = models_for(model, None if opened is None else opened.notes.model)
         # heavy, and so after what may be wrong in the command
         import torch
         from transformers.utils import logging
@@ -115,6 +116,7 @@ def serve(
         from ccr_adapters.serving.engine import Engine
         from ccr_adapters.serving.run import listen, run
 
+        check_device(device)
         logging.disable_progress_bar()
         if threads:
             torch.set_num_threads(threads)

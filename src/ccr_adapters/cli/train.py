@@ -18,7 +18,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from ccr_adapters.cli.build import build_model
-from ccr_adapters.cli.checks import check_recipe, check_rows
+from ccr_adapters.cli.checks import adapter_of, check_recipe, check_rows
 from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.cli.scoring import evaluate_all, evaluate_model, visual_vectors
 from ccr_adapters.cli.stages import fine_tune_english, train_language
@@ -27,6 +27,7 @@ from ccr_adapters.data.corpus import Corpus, load_corpus
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.evaluation import RetrievalMetrics, protocol_line, write_metrics
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.warm_start import find_start
 from ccr_adapters.training import TargetCache
 
 __all__ = ["Outcome", "build_model", "check_recipe", "evaluate_model", "run_recipe", "visual_vectors"]
@@ -115,6 +116,15 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     return Outcome(model, adapter, metrics, summary)
 
 
+def _started(recipe: Recipe) -> list[str]:
+    """What training started from; a folder's path tells others nothing."""
+    if recipe.warm_start is None:
+        return []
+    near = find_start(recipe.warm_start, recipe.warm_start_language, adapter_of(recipe))[1]
+    name = "" if Path(recipe.warm_start).is_dir() else f" '{recipe.warm_start}'"
+    return [f"started from an adapter{name} for {near}"]
+
+
 def _save(
     recipe: Recipe,
     corpus: Corpus,
@@ -127,12 +137,13 @@ def _save(
     flat: dict[str, dict[str, Any]] = {
         name: {"dataset": str(corpus.facts.get("data", "")), **scores.to_dict()} for name, scores in metrics.items()
     }
+    stages = [f"{name} ({found['steps']} steps)" for name, found in summary["stages"].items()]
     training: dict[str, Any] = {
         **{key: corpus.facts[key] for key in ("data", "translator", "noise") if key in corpus.facts},
         "pairs": len(corpus.rows),
         "seed": recipe.seed,
         "method": recipe.method,
-        "recipe": ", then ".join(f"{name} ({found['steps']} steps)" for name, found in summary["stages"].items()),
+        "recipe": ", then ".join([*_started(recipe), *stages]),
         "time": f"{summary['seconds']:.0f} s on {summary['machine']}",
         "checkpoint": "highest validation mAR of each stage"
         if any(s.get("best") for s in summary["stages"].values())

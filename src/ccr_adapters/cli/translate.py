@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ccr_adapters.cli.places import check_folder
+
 if TYPE_CHECKING:
     from ccr_adapters.translation import TranslationSummary, Translator
 
@@ -94,8 +96,11 @@ def translate(
 ) -> None:
     """Translate captions into a data set to train on; started again after a kill, it goes on where it was."""
     from ccr_adapters.translation import load_rows, translate_dataset
+    from ccr_adapters.translation.rows import one_caption_a_row
 
+    check_folder(output, "OUTPUT")
     data = load_rows(rows, split=split)
+    one_caption_a_row(data.select(range(min(1, len(data)))), caption_column)  # refused before a model is loaded
     translator, back = load_translators(model, back_model, source, target, device, dtype, revision)
     summary = translate_dataset(
         data,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ccr_adapters.cli.places import check_folder
+
 EXAMPLE = """\b
 Example:
   ccr-adapters trim-vocab org/dasd-clip-de --languages de --corpus captions.de.txt --output runs/de-small
@@ -34,6 +36,7 @@ def trim_vocab(
     token: Annotated[str | None, typer.Option(help="Default: HF_TOKEN, or what `hf auth login` keeps.")] = None,
 ) -> None:
     """Leave out the tokens that some languages do not use; texts of the corpus keep their pieces and vectors to the bit."""
+    check_folder(output)
     import torch
 
     from ccr_adapters.hub.trim import read_corpora, trim_vocabulary

@@ -187,6 +187,9 @@ def write_onnx(module: TextExport | ImageExport, path: Path, names: list[str], o
 
     Returns:
         That version.
+
+    Raises:
+        ExportError: If torch gives another one than was asked for.
     """
     with _quiet():
         program: Any = torch.onnx.export(
@@ -199,10 +202,15 @@ def write_onnx(module: TextExport | ImageExport, path: Path, names: list[str], o
             dynamo=True,
             verbose=False,
         )
+    version = int(program.model.opset_imports[""])
+    if opset not in (None, version):
+        raise ExportError(
+            f"torch cannot write opset {opset}; it gave {version}. Name another one, or leave `opset` out."
+        )
     size = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     program.save(str(path), external_data=size > _LARGEST_FILE)
     require("onnx", extra="export").checker.check_model(str(path), full_check=True)
-    return int(program.model.opset_imports[""])
+    return version
 
 
 def _quantise(path: Path) -> None:

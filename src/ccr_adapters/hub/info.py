@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import SafetensorsParsingError
 from huggingface_hub.hf_api import RepoFile
 
 from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, VOCABULARY_WEIGHTS
+from ccr_adapters.hub.made_of import AdapterInfo, FileInfo
+from ccr_adapters.hub.pieces import (
+    Stored,
+    generator_of,
+    read_header,
+    split_adapter,
+    split_vocabulary,
+    stored,
+)
+from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS
 from ccr_adapters.modeling.download import download
 from ccr_adapters.modeling.layout import (
     carried_base,
@@ -33,112 +40,6 @@ from ccr_adapters.processing.repository import (
     read_json,
 )
 
-PARTS = ("adapter", "vocabulary rows", "projection", "head", "tokenizer", "configuration", "card", "other")
-LONGEST_HEADER = 100_000_000
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """A file of the repository.
-
-    Args:
-        path: In the repository.
-        size: Bytes.
-        language: Whose it is; `""` for what all share.
-        parts: Bytes by part.
-        sha256: Of its content, where it is known without downloading it.
-    """
-
-    path: str
-    size: int
-    language: str
-    parts: dict[str, int]
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class AdapterInfo:
-    """What a repository is made of.
-
-    Args:
-        name: Folder or repository.
-        revision: Commit, for a repository.
-        base: The base that it needs.
-        base_sha256: Hash of that base's weights.
-        methods: What each language's adapter is.
-        files: Its files.
-    """
-
-    name: str
-    revision: str | None
-    base: str | None
-    base_sha256: str | None
-    methods: dict[str, str]
-    files: tuple[FileInfo, ...] = field(default_factory=tuple)
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """Codes of the languages."""
-        return tuple(self.methods)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
-    def by_part(self, language: str | None = None) -> dict[str, int]:
-        """Bytes of each part that is there, of all languages or one."""
-        sums = dict.fromkeys(PARTS, 0)
-        for file in self.files:
-            if language in (None, file.language):
-                for part, size in file.parts.items():
-                    sums[part] += size
-        return {part: size for part, size in sums.items() if size}
-
-    def shares(self) -> dict[str, float]:
-        """Share of each part that is there, in per cent of all bytes, the largest first."""
-        parts = sorted(self.by_part().items(), key=lambda part: -part[1])
-        return {part: round(100 * size / self.size, 1) for part, size in parts}
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        sums = {
-            "size": self.size,
-            "parts": self.by_part(),
-            "shares": self.shares(),
-            "languages": {code: self.by_part(code) for code in self.languages},
-        }
-        return {**asdict(self), "files": [asdict(file) for file in self.files], **sums}
-
-    def to_text(self) -> str:
-        """For people: a table of parts by language, and the files."""
-        lines = [
-            f"{self.name}" + (f" at {self.revision[:12]}" if self.revision else ""),
-            f"base     {self.base or 'not named'}",
-            f"sha256   {self.base_sha256 or 'not recorded'}",
-            *(f"{code:8} {method}" for code, method in self.methods.items()),
-            "",
-        ]
-        columns = [*self.languages, ""]
-        rows = [["bytes", *(code or "shared" for code in columns), "all", "share"]]
-        whole, shares = self.by_part(), self.shares()
-        split = {code: self.by_part(code) for code in columns}
-        rows += [
-            [part, *(f"{split[c].get(part, 0):,}" for c in columns), f"{whole[part]:,}", f"{share:.1f}%"]
-            for part, share in shares.items()
-        ]
-        rows.append(["together", *(f"{sum(split[c].values()):,}" for c in columns), f"{self.size:,}", "100.0%"])
-        return "\n".join([*lines, *_aligned(rows), "", *_aligned([[f.path, f"{f.size:,}"] for f in self.files])])
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Rows in columns: the first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-
 
 def adapter_info(
     name: str | Path,
@@ -150,7 +51,7 @@ def adapter_info(
 ) -> AdapterInfo:
     """Look into an adapter folder or repository.
 
-    Of a repository only configurations are downloaded, and the headers of vocabularies, by ranges of bytes.
+    Of a repository only configurations are downloaded, and the headers of weights, by ranges of bytes.
 
     Args:
         name: Folder or repository.
@@ -176,45 +77,69 @@ def adapter_info(
 
 def _of_folder(folder: Path, name: str, revision: str | None) -> AdapterInfo:
     config = read_config(folder)
-    files, methods = [], {}
+    adapters = {
+        code: read_json(inside(folder, place) / ADAPTER_CONFIG)
+        for code, place in language_folders(config).items()
+        if (folder / place / ADAPTER_CONFIG).is_file()
+    }
+    files = []
     for path, code in _owned(files_below(folder), config):
         where = folder / path
-        size = where.stat().st_size
-        parts = {part_of(path): size}
-        if where.name == VOCABULARY_WEIGHTS:
-            with where.open("rb") as file:
-                parts = _split_vocabulary(_header(file.read(8), file.read), size)
-        files.append(FileInfo(path, size, code, parts, file_hash(where)))
-    for code, place in language_folders(config).items():
-        if (folder / place / ADAPTER_CONFIG).is_file():
-            methods[code] = _method(read_json(inside(folder, place) / ADAPTER_CONFIG), config, code)
-    return _info(name, revision, config, methods, files)
+        tensors = read_header(where) if _has_pieces(path, adapters.get(code)) else {}
+        files.append(_file(path, where.stat().st_size, code, file_hash(where), tensors))
+    return _info(name, revision, config, adapters, files)
 
 
 def _of_repository(name: str, root: Path, token: str | bool | None) -> AdapterInfo:
     """From the listing of a repository whose `config.json` lies in `root`, the snapshot of a commit."""
     config, commit, api = read_config(root), root.name, HfApi(token=token)
-    files, methods = [], {}
+    files, adapters = [], {}
     with hub_errors(name, revision=commit, token=token):
         listed = {
             file.path: file
             for file in api.list_repo_tree(name, recursive=True, revision=commit)
             if isinstance(file, RepoFile)
         }
+        for code, place in language_folders(config).items():
+            path = f"{place}/{ADAPTER_CONFIG}" if place else ADAPTER_CONFIG
+            if path in listed:
+                local = api.hf_hub_download(name, path, revision=commit, cache_dir=root.parents[2])
+                adapters[code] = read_json(Path(local))
         for path, code in _owned(sorted(listed), config):
             found = listed[path]
-            parts = {part_of(path): found.size}
-            if Path(path).name == VOCABULARY_WEIGHTS:
-                header = api.parse_safetensors_file_metadata(name, path, revision=commit)
-                offsets = {key: tensor.data_offsets for key, tensor in header.tensors.items()}
-                parts = _split_vocabulary(offsets, found.size)
-            files.append(FileInfo(path, found.size, code, parts, found.lfs.sha256 if found.lfs else None))
-        for code, place in language_folders(config).items():
-            config_path = f"{place}/{ADAPTER_CONFIG}" if place else ADAPTER_CONFIG
-            if config_path in listed:
-                local = api.hf_hub_download(name, config_path, revision=commit, cache_dir=root.parents[2])
-                methods[code] = _method(read_json(Path(local)), config, code)
-    return _info(name, commit, config, methods, files)
+            tensors = _remote_header(api, name, found, commit) if _has_pieces(path, adapters.get(code)) else {}
+            files.append(_file(path, found.size, code, found.lfs.sha256 if found.lfs else None, tensors))
+    return _info(name, commit, config, adapters, files)
+
+
+def _has_pieces(path: str, adapter: Mapping[str, Any] | None) -> bool:
+    """Whether a file's header is worth reading: that of a vocabulary, and that of a DASD adapter."""
+    name = PurePosixPath(path).name
+    return name == VOCABULARY_WEIGHTS or (name == ADAPTER_WEIGHTS and _kind(adapter or {}) == "DASD")
+
+
+def _remote_header(api: HfApi, name: str, file: RepoFile, commit: str) -> dict[str, Stored]:
+    """The tensors of a file of a repository, by a range of its bytes."""
+    try:
+        if not file.size:
+            raise ValueError("it is empty")
+        found = api.parse_safetensors_file_metadata(name, file.path, revision=commit).tensors
+        tensors = {key: stored(tensor.dtype, tensor.shape, tensor.data_offsets) for key, tensor in found.items()}
+        if sum(each.size for each in tensors.values()) > file.size:
+            raise ValueError("its tensors are longer than the file")
+    except (SafetensorsParsingError, AttributeError, TypeError, ValueError) as error:
+        raise AdapterError(f"'{file.path}' of '{name}' is truncated or no safetensors file ({error}).") from error
+    return tensors
+
+
+def _file(path: str, size: int, code: str, sha256: str | None, tensors: Mapping[str, Stored]) -> FileInfo:
+    if not tensors:
+        return FileInfo(path, size, code, {part_of(path): size}, sha256)
+    if PurePosixPath(path).name == VOCABULARY_WEIGHTS:
+        return FileInfo(path, size, code, split_vocabulary(tensors, size), sha256)
+    return FileInfo(
+        path, size, code, {part_of(path): size}, sha256, split_adapter(tensors, size), generator_of(tensors)
+    )
 
 
 def _owned(paths: Iterable[str], config: CCRConfig) -> list[tuple[str, str]]:
@@ -225,39 +150,31 @@ def _owned(paths: Iterable[str], config: CCRConfig) -> list[tuple[str, str]]:
 
 
 def _info(
-    name: str, revision: str | None, config: CCRConfig, methods: Mapping[str, str], files: list[FileInfo]
+    name: str,
+    revision: str | None,
+    config: CCRConfig,
+    adapters: Mapping[str, Mapping[str, Any]],
+    files: list[FileInfo],
 ) -> AdapterInfo:
-    known = {code: methods.get(code, "not downloaded") for code in language_folders(config)}
+    known = {
+        code: _method(adapters[code], config, code) if code in adapters else "not downloaded"
+        for code in language_folders(config)
+    }
     return AdapterInfo(name, revision, config.base_model_name_or_path, config.base_sha256, known, tuple(files))
+
+
+def _kind(adapter: Mapping[str, Any]) -> str:
+    return str(adapter.get("peft_type", "unknown")).upper()
 
 
 def _method(adapter: Mapping[str, Any], config: CCRConfig, code: str) -> str:
     """What an adapter is, in words: its method, mode and rank, and what it was trained with if that is another name."""
-    kind = str(adapter.get("peft_type", "unknown")).upper()
+    kind = _kind(adapter)
     text = f"{kind} ({adapter['mode']})" if adapter.get("mode") else kind
     if adapter.get("r"):
         text += f", r = {adapter['r']}"
     trained = str((config.languages[code].recipe or {}).get("method") or kind).upper()
     return text if trained == kind else f"{text}, trained as {trained}"
-
-
-def _header(length: bytes, read: Any) -> dict[str, tuple[int, int]]:
-    """Where each tensor of a safetensors file lies, from the first bytes of the file."""
-    try:
-        (size,) = struct.unpack("<Q", length)
-        if size > LONGEST_HEADER:
-            raise ValueError(f"a header of {size} bytes")
-        values = json.loads(read(size))
-        return {key: tuple(each["data_offsets"]) for key, each in values.items() if key != "__metadata__"}
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise AdapterError(f"'{VOCABULARY_WEIGHTS}' is truncated or no safetensors file ({error}).") from error
-
-
-def _split_vocabulary(offsets: Mapping[str, tuple[int, int]], size: int) -> dict[str, int]:
-    """Bytes of a vocabulary's rows, its file's header among them, and of its projection."""
-    projection = sum(end - start for key, (start, end) in offsets.items() if key.startswith("projection."))
-    parts = {"vocabulary rows": size - projection}
-    return {**parts, "projection": projection} if projection else parts
 
 
 __all__ = ["AdapterInfo", "FileInfo", "adapter_info"]

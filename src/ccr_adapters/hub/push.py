@@ -35,7 +35,7 @@ def push_adapter(
         revision: Branch; made from main if it is not there.
         commit_message: Title of the commit.
         replace: Take languages away that only the repository has.
-        model_arguments: For a model: `language`, `dtype` and `evidence`, as for `save_pretrained`.
+        model_arguments: For a model: `language`, `dtype`, `row_tolerance` and `evidence`, as for `save_pretrained`.
 
     Returns:
         Repository, commit, page, number of files and bytes.

@@ -28,6 +28,7 @@ from ccr_adapters.modeling.adapter_folder import (
     write_tensors,
     written_aside,
 )
+from ccr_adapters.modeling.checks import check_language
 from ccr_adapters.modeling.download import kind_of, local_folder, wanted
 from ccr_adapters.modeling.layout import CARD, LANGUAGE_FILES, carried_base, language_folders
 from ccr_adapters.modeling.vocabulary_source import source_table
@@ -154,6 +155,7 @@ def trim_vocabulary(
         config.languages = {code: config.languages[code] for code in chosen}
         _copy_shared(root, aside, config)
         for code, place in language_folders(config).items():
+            check_language(root / place, config.languages[code])
             folder = inside(aside, place)
             folder.mkdir(parents=True, exist_ok=True)
             trimmed = code in own

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
@@ -76,11 +77,12 @@ def read_adapter_config(folder: Path) -> PeftConfig:
         raise AdapterError(f"'{path}': {error}") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file, whose header is read and whose length is checked.
 
     Raises:
-        AdapterError: If the file is missing, truncated, or something else; if a value is not finite.
+        AdapterError: If it is missing, truncated, or something else.
     """
     if not path.is_file():
         pickles = [name.name for name in path.parent.glob("*.bin")] + [name.name for name in path.parent.glob("*.pt")]
@@ -88,15 +90,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise AdapterError(f"'{path.name}' is missing in '{path.parent}'.{hint}")
     try:
         with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise AdapterError(
             f"'{path}' is truncated or no safetensors file ({error}). Download it again, or save the adapter again."
         ) from error
-    broken = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        AdapterError: If the file is missing, truncated, or something else; if a value is not finite.
+    """
+    with opened_tensors(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    broken = [key for key, value in tensors.items() if value.is_floating_point() and not _finite(value)]
     if broken:
         raise AdapterError(f"'{path}' holds values that are not finite, in {broken[0]}. It must not be used.")
     return tensors
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are finite. One that is not makes the sum so, which takes a tenth of the time of asking each."""
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(torch.isfinite(tensor).all())
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:

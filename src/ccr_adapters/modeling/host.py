@@ -24,7 +24,9 @@ from ccr_adapters.dasd.anatomy import embedding_dim_of, width_of
 from ccr_adapters.dasd.families import caption_limit
 from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.full import FullConfig, FullLayer
+from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.modeling.heads import Head
+from ccr_adapters.modeling.language_files import load_language
 from ccr_adapters.modeling.recognise import check_base
 from ccr_adapters.modeling.shelf import Place, Shelf
 from ccr_adapters.modeling.vocabulary import Vocabulary
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class LanguageHost(PreTrainedModel):
-    """A frozen base with a small module per language beside it; how captions go through them is [`CCRModel`]'s.
+    """A frozen base with a small module per language beside it; how captions go through them is [`CaptionPasses`]'s.
 
     Args:
         config: The configuration.
@@ -130,7 +132,7 @@ class LanguageHost(PreTrainedModel):
         if head is not None:
             # one head reads the language and its source
             head = replace(head, positions=head.positions or longest)
-            self.heads[code] = self.build_head(head).to(parameter.device)
+            self.heads[code] = self.build_head(head).to(parameter.device).train(self.training)
         self.config.languages[code] = LanguageConfig(vocabulary, max_length or longest, head=head)
         if self.processor is not None:
             self.processor.add_language(code, tokenizer, max_length or longest)
@@ -203,6 +205,10 @@ class LanguageHost(PreTrainedModel):
                 self.take_language(code)
         if self.active_language == code:
             self.active_language = next(iter(self.languages), None)
+
+    def put_language(self, code: str, place: Place) -> None:
+        """Load a language from its place."""
+        load_language(self, code, place.language, place.fetch(code))
 
     def take_language(self, code: str) -> None:
         """Unload a language; one that came from somewhere stays known, and is loaded again when it is asked for."""
@@ -313,12 +319,6 @@ class LanguageHost(PreTrainedModel):
             return None
         return self.active_language if code == "active" else self.known_language(code)
 
-    def dim_of(self, code: str | None) -> int:
-        """Width of the space that a language's vectors live in."""
-        own = self.space(code)
-        head = None if own is None else self.language_config(own).head
-        return self.embedding_dim if head is None else head.space
-
     def disentangles(self, code: str) -> bool:
         """Whether a language's adapter is dynamic, and so makes disentangled features."""
         self.shelf.load(self, self.known_language(code))
@@ -363,41 +363,9 @@ class LanguageHost(PreTrainedModel):
             _keep_still(self.base)
         return self
 
-    def fetch_language(self, code: str, place: Place) -> Path:
-        """Download what a language needs; a model that can load says how."""
-        raise NotImplementedError
-
-    def put_language(self, code: str, place: Place, folder: Path) -> None:
-        """Load a language that was fetched; a model that can load says how."""
-        raise NotImplementedError
-
-    # ------------------------------------------------------------------------------------------------------- passes
-
-    def space(self, code: str | None) -> str | None:
-        """Whose space the vectors of a language live in: its own code if it has a head, `None` for the base's."""
-        if code is None:
-            return None
-        waiting = self.shelf.places.get(code) if code not in self.config.languages else None
-        return code if code in self.heads or (waiting is not None and waiting.language.head is not None) else None
-
-    def mixes_languages(self) -> bool:
-        """Whether rows of several languages can share a pass: dynamic adapters know names per row, others do not."""
-        return not self.heads and all(isinstance(layer, DASDLayer) for layer in self._tuner_layers())
-
-    @contextmanager
-    def _others(self, code: str | None) -> Iterator[None]:
-        """Switch adapters that are not DASD's (LoRA, ...), which know no names per row, for one pass."""
-        layers = [layer for layer in self._tuner_layers() if not isinstance(layer, DASDLayer)]
-        before = [(layer, layer._disable_adapters, layer._active_adapter) for layer in layers]
-        try:
-            for layer in layers:
-                layer._disable_adapters = code is None
-                if code is not None:
-                    layer._active_adapter = [code]
-            yield
-        finally:
-            for layer, disabled, active in before:
-                layer._disable_adapters, layer._active_adapter = disabled, active
+    def base_sha256(self) -> str:
+        """Hash of the base's weights."""
+        return weights_sha256(self.base)
 
 
 def _keep_still(module: nn.Module) -> None:

@@ -114,10 +114,7 @@ class HoldsLanguages(Protocol):
     def may_leave(self, code: str) -> bool:
         """Whether nothing would be lost if it were unloaded."""
 
-    def fetch_language(self, code: str, place: Place) -> Path:
-        """Download what a language needs."""
-
-    def put_language(self, code: str, place: Place, folder: Path) -> None:
+    def put_language(self, code: str, place: Place) -> None:
         """Load a language that was fetched."""
 
     def set_language(self, code: str | None) -> None:

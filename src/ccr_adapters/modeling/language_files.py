@@ -1,4 +1,4 @@
-"""One language's files, and the language in a model: written from it, fetched, and put back."""
+"""One language's files, and the language in a model: written from it, and put back."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from ccr_adapters.modeling.adapter_folder import (
     write_adapter,
     write_tensors,
 )
-from ccr_adapters.modeling.download import local_folder
 from ccr_adapters.modeling.interfaces import HoldsLanguages
-from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.repository import inside
@@ -79,11 +77,6 @@ def write_language(
     if model.processor is not None and model.processor.languages.get(code, (None,))[0] is not None:
         model.processor.languages[code][0].save_pretrained(str(folder))
     return plan
-
-
-def fetch_language(code: str, place: Place) -> Path:
-    """Download what a language needs, and nothing else; returns the folder that holds its `config.json`."""
-    return inside(local_folder(place.name, dict(place.hub), [code], place.subfolder), place.subfolder or "")
 
 
 def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path) -> None:

@@ -18,24 +18,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
 from ccr_adapters.configuration import CCRConfig
-from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
+from ccr_adapters.dasd import BASE, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
-from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
 from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
-from ccr_adapters.modeling.chunks import encode_in_chunks, map_in_chunks, splits
+from ccr_adapters.modeling.chunks import map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
-from ccr_adapters.modeling.fingerprint import weights_sha256
-from ccr_adapters.modeling.host import LanguageHost
-from ccr_adapters.modeling.language_files import fetch_language, load_language
+from ccr_adapters.modeling.passes import CaptionPasses
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
-from ccr_adapters.modeling.shelf import Place
-from ccr_adapters.modeling.towers import TextTower, pooler_output
+from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
+from ccr_adapters.modeling.warm_start import start_from
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
-from ccr_adapters.processing.captions import check_captions, end_token_id, pad_token_id
+from ccr_adapters.processing.captions import check_captions
 from ccr_adapters.processing.language_id import MIN_CONFIDENCE
 
 
@@ -50,7 +47,7 @@ class CCROutput(ModelOutput):
     image_embeds: Tensor | None = None
 
 
-class CCRModel(LanguageHost):
+class CCRModel(CaptionPasses):
     """A dual encoder that understands more languages than it was trained on.
 
     Build one with [`CCRModel.from_base`] and [`CCRModel.add_language`], or load an adapter repository with
@@ -65,8 +62,6 @@ class CCRModel(LanguageHost):
         >>> model = CCRModel.from_pretrained("org/dasd-clip-de")  # doctest: +SKIP
         >>> model.similarity(model.encode_text(["Ein Hund"]), model.encode_image(["dog.jpg"]))  # doctest: +SKIP
     """
-
-    _rows_at_once: int | None = None
 
     # --------------------------------------------------------------------------------------------------- building
 
@@ -114,199 +109,6 @@ class CCRModel(LanguageHost):
 
     # ------------------------------------------------------------------------------------------------- features
 
-    def _tower(self) -> TextTower:
-        return TextTower(self.base, find_text_encoder(self.base), self.config.pooling)
-
-    @contextmanager
-    def in_chunks(self, rows: int | None) -> Iterator[None]:
-        """Encode `rows` rows at a time where gradients are wanted: memory for those, gradients of all (GradCache).
-
-        Costs a second forward pass, which the backward pass makes. See [`ccr_adapters.modeling.chunks`].
-        """
-        before, self._rows_at_once = self._rows_at_once, rows
-        try:
-            yield
-        finally:
-            self._rows_at_once = before
-
-    def base_features(self, **inputs: Any) -> Tensor:
-        """Features of the base, as if no adapter were there; not normalised. (B, d)"""
-        with self.shelf.using(self, []):
-            if splits(self._rows_at_once, len(inputs["input_ids"])):
-                return map_in_chunks(self._base_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
-            return self._base_rows(**inputs)
-
-    def _base_rows(self, **inputs: Any) -> Tensor:
-        if not any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
-            with self._others(None):
-                return self._tower().source(**inputs)
-        condition = Condition(adapter_names=[BASE] * len(inputs["input_ids"]))
-        features = self._tower().source(**inputs, **{ARGUMENT: condition})
-        self._check_met(condition)
-        return features
-
-    def _check_met(self, condition: Condition) -> None:
-        """Refuse a base whose blocks were never told whose adapter each row meets."""
-        if not condition.met and any(isinstance(layer, DASDLayer) for layer in self._tuner_layers()):
-            raise ConfigError(
-                f"The text encoder of a {type(self.base).__name__} does not hand keywords on to its blocks, so dynamic "
-                "adapters cannot work in it. Say in `ccr_adapters.dasd.families.ANATOMIES` which module does (`carrier=`), or "
-                "use another method (LoRA)."
-            )
-
-    def embed_tokens(self, input_ids: Tensor, code: str | None) -> Tensor:
-        """Token states of a language, from its own table or the base's. (B, L) -> (B, L, w)"""
-        if code is not None and code in self.vocabularies:
-            return self.vocabularies[code](input_ids)
-        return find_text_encoder(self.base).token_embedding(input_ids)
-
-    def target_features(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        pooled_at: Tensor | None,
-        language: str | Sequence[str],
-        *,
-        source: bool = False,
-        keep_states: bool = True,
-    ) -> tuple[Tensor, Tensor, Condition]:
-        """Encode captions with their adapters.
-
-        Args:
-            input_ids: Ids of each language's own tokenizer. (B, L)
-            attention_mask: 1 at real tokens; `None` takes all tokens as real, in a causal encoder those up to the end
-                token. (B, L)
-            pooled_at: Position of each end token. (B,)
-            language: One for all rows, or one a row.
-            source: The captions are in the base's language, with its ids, for a network that reads both (NRCCR).
-            keep_states: `False` where the token states are not needed; chunks are then lighter, and give none.
-
-        Returns:
-            Features (B, d), not normalised, or those of the language's own space, which are; last token states
-            (B, L, w); and the pass's condition, which holds the disentangled features of dynamic adapters.
-        """
-        with self.shelf.using(self, self._known_among(language)):
-            spoken = language if isinstance(language, str) else next(iter(language), BASE)
-            own = self.space(spoken) is not None
-            given = (input_ids, attention_mask, pooled_at, language, source)
-            features, last, condition = self._adapted(*given, keep_states=keep_states or own)
-            if own:
-                mask = condition.attention_mask
-                real = torch.ones_like(input_ids) if mask is None else mask
-                features = self.heads[spoken].text(last, real)  # type: ignore[operator]
-        return features, last, condition
-
-    def token_states(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        pooled_at: Tensor | None,
-        language: str | Sequence[str],
-        *,
-        source: bool = False,
-    ) -> Tensor:
-        """Last token states of captions with their adapters; arguments as in `target_features`. -> (B, L, w)"""
-        return self._adapted(input_ids, attention_mask, pooled_at, language, source)[1]
-
-    def _adapted(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        pooled_at: Tensor | None,
-        language: str | Sequence[str],
-        source: bool,
-        *,
-        keep_states: bool = True,
-    ) -> tuple[Tensor, Tensor, Condition]:
-        """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
-        given = (input_ids, attention_mask, pooled_at, language, source)
-        with self.shelf.using(self, self._known_among(language)):
-            if splits(self._rows_at_once, len(input_ids)):
-                rows: Any = self._rows_at_once
-                return encode_in_chunks(self._adapted_rows, rows, *given, keep_states)
-            return self._adapted_rows(*given)
-
-    def _known_among(self, language: str | Sequence[str]) -> set[str]:
-        """Languages of some rows, without the base, networks that only train, and those that are refused later."""
-        return ({language} if isinstance(language, str) else set(language)).intersection(self.languages)
-
-    def _adapted_rows(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        pooled_at: Tensor | None,
-        language: str | Sequence[str],
-        source: bool,
-    ) -> tuple[Tensor, Tensor, Condition]:
-        tower = self._tower()
-        codes = [language] * len(input_ids) if isinstance(language, str) else list(language)
-        names = sorted(set(codes))
-        for name in names:
-            if name != BASE and name not in self.auxiliary:
-                self.known_language(name)
-        if len(codes) != len(input_ids):
-            raise LanguageError(f"{len(codes)} languages for {len(input_ids)} captions; pass one, or one a caption.")
-        if len(names) > 1 and not self.mixes_languages():
-            raise LanguageError(f"These adapters take one language a pass, not {', '.join(names)}. Split the batch.")
-        if pooled_at is None:
-            pooled_at = self._end_positions(input_ids, attention_mask, tower, [BASE] * len(codes) if source else codes)
-        if attention_mask is None and tower.family == "eos":
-            # what stands behind the end token is padding
-            attention_mask = (torch.arange(input_ids.shape[1], device=input_ids.device) <= pooled_at[:, None]).long()
-        if not source:
-            input_ids, attention_mask = self._padded(input_ids, attention_mask, codes)
-        if len(names) == 1:
-            states = self.embed_tokens(input_ids, None if source else names[0])
-        else:
-            states = input_ids.new_zeros((*input_ids.shape, tower.encoder.token_width), dtype=self.base.dtype)
-            for name in names:
-                rows = torch.tensor([i for i, code in enumerate(codes) if code == name], device=input_ids.device)
-                states = states.index_copy(0, rows, self.embed_tokens(input_ids[rows], name).to(states.dtype))
-        states = states.to(self.base.dtype)
-        condition = Condition(input_ids, attention_mask, codes, pooled_at)
-        others = names[0] if len(names) == 1 and names[0] != BASE else None
-        # a causal encoder's end token sees nothing behind it, so padding needs no mask there, and attention runs faster
-        mask = None if tower.family == "eos" else attention_mask
-        with self._others(others):
-            features, last = tower(states, mask, pooled_at, condition)
-        self._check_met(condition)
-        return features, last, condition
-
-    def _padded(self, ids: Tensor, mask: Tensor | None, codes: list[str]) -> tuple[Tensor, Tensor | None]:
-        """Captions at the length that a language wants, its own padding token behind them where it reads it. (B, L')"""
-        wanted = {code: getattr(self.config.languages.get(code), "pad_to", None) for code in set(codes)}
-        lengths = [length for length in wanted.values() if length is not None]
-        if not lengths:
-            return ids, mask
-        mask = torch.ones_like(ids) if mask is None else mask
-        more = max(0, max(lengths) - ids.shape[1])
-        # every table has a row 0
-        ids, mask = F.pad(ids, (0, more)), F.pad(mask, (0, more))
-        tokens = [0 if wanted[code] is None else self._pad_token(code) for code in codes]
-        reads = ids.new_tensor([wanted[code] is not None for code in codes]).bool().unsqueeze(1)  # (B, 1)
-        return torch.where((mask == 0) & reads, ids.new_tensor(tokens).unsqueeze(1), ids), mask
-
-    def _pad_token(self, code: str) -> int:
-        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(code))
-
-    def _end_positions(
-        self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
-    ) -> Tensor:
-        if attention_mask is not None and tower.family != "last":
-            return attention_mask.sum(dim=1) - 1
-        last = input_ids.new_full((len(input_ids),), input_ids.shape[1] - 1)
-        if tower.family != "eos":
-            return last
-        own = [self._end_token(code, tower) for code in codes]
-        found = input_ids == input_ids.new_tensor(own).unsqueeze(1)  # (B, L)
-        return torch.where(found.any(dim=1), found.int().argmax(dim=1), last)
-
-    def _end_token(self, code: str, tower: TextTower) -> int:
-        if self.processor is not None:
-            return end_token_id(self.processor.tokenizer_for(None if code == BASE else code))
-        adapter = getattr(self.base, "peft_config", {}).get(code)
-        return getattr(adapter, "pooling_token_id", None) or tower.encoder.config.eos_token_id
-
     def get_text_features(
         self,
         input_ids: Tensor,
@@ -336,13 +138,13 @@ class CCRModel(LanguageHost):
                 "It encodes videos: encode_video(...)." if "video" in self.modalities else "Pass precomputed vectors."
             )
             raise ImageError(f"This base has no image tower for pictures. {sees}")
-        if splits(self._rows_at_once, len(pixel_values)):
-            inputs = {"pixel_values": pixel_values, **kwargs}
-            return BaseModelOutputWithPooling(
-                pooler_output=map_in_chunks(self._image_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
-            )
-        with self._others(None):
-            output = self.base.get_image_features(pixel_values=pixel_values, **kwargs)
+        inputs = {"pixel_values": pixel_values, **kwargs}
+        with self.shelf.using(self, []):
+            if splits(self._rows_at_once, len(pixel_values)):
+                output = map_in_chunks(self._image_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
+            else:
+                with self._others(None):
+                    output = self.base.get_image_features(**inputs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
     def _image_rows(self, **inputs: Any) -> Tensor:
@@ -353,7 +155,7 @@ class CCRModel(LanguageHost):
         """Video features of a base that has them (X-CLIP), in `pooler_output`. (B, T, 3, H, W) -> (B, d)"""
         if not hasattr(self.base, "get_video_features"):
             raise ImageError("This base has no video tower; encode frames as pictures, or pass precomputed vectors.")
-        with self._others(None):
+        with self.shelf.using(self, []), self._others(None):
             output = self.base.get_video_features(pixel_values=pixel_values, **kwargs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
@@ -521,6 +323,10 @@ class CCRModel(LanguageHost):
         with self._using(language):
             return map_visual(self, vectors, language, mask)
 
+    def start_from(self, name: str | Path, code: str, language: str | None = None, **kwargs: Any) -> int:
+        """Give a new language the weights of a trained one; see [`ccr_adapters.modeling.warm_start.start_from`]."""
+        return start_from(self, code, name, language, **kwargs)
+
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write an adapter repository; see [`ccr_adapters.modeling.persistence.save_model`]."""
         save_model(self, save_directory, *args, **kwargs)
@@ -541,18 +347,6 @@ class CCRModel(LanguageHost):
         `lazy=True` leaves them where they are until they are asked for.
         """
         return load_languages(self, folder, code, **kwargs)
-
-    def fetch_language(self, code: str, place: Place) -> Path:
-        """Download what a language needs; returns the folder that its paths start from."""
-        return fetch_language(code, place)
-
-    def put_language(self, code: str, place: Place, folder: Path) -> None:
-        """Load a language that was fetched."""
-        load_language(self, code, place.language, folder)
-
-    def base_sha256(self) -> str:
-        """Hash of the base's weights."""
-        return weights_sha256(self.base)
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -14,14 +14,13 @@ from transformers import AutoModel
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
 from ccr_adapters.errors import AdapterError, LanguageError
-from ccr_adapters.modeling.adapter_folder import (
-    written_aside,
-)
+from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, written_aside
 from ccr_adapters.modeling.card import write_card
+from ccr_adapters.modeling.checks import check_whole
 from ccr_adapters.modeling.download import local_folder, wanted
 from ccr_adapters.modeling.fingerprint import remembered_sha256
 from ccr_adapters.modeling.interfaces import HoldsLanguages
-from ccr_adapters.modeling.language_files import fetch_language, load_language, precision_of, write_language
+from ccr_adapters.modeling.language_files import load_language, precision_of, write_language
 from ccr_adapters.modeling.layout import earlier_files, files_below, remove_leftovers
 from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_for
 from ccr_adapters.modeling.shelf import Place
@@ -154,10 +153,12 @@ def load_model(
         )
         return _ready(model, device_map)
     codes = listed_codes(languages, name)
-    now = [] if lazy or max_languages is not None else codes
+    bound = lazy or max_languages is not None
+    now = [] if bound else codes
     root = local_folder(name, hub, now, subfolder)
     folder = inside(root, subfolder or "")
     own = read_config(folder)
+    codes = wanted(own, codes, name)  # before a base is loaded for nothing
     place = own.base_model_name_or_path if base is None else base
     if place is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
@@ -183,15 +184,15 @@ def load_model(
         place = place if place is None or processor is not None else resolve_base(place, folder)
     if place is not None and processor is None:
         processor = CCRProcessor.for_base(place, module.config, revision=own.base_revision or "main", **elsewhere)
-    chosen = {code: own.languages[code] for code in wanted(own, codes, name)}
+    chosen = {code: own.languages[code] for code in codes}
     own.languages = {}
     model = cls(own, module, processor)
     model.base_folder = beside
     model.max_languages = max_languages
-    _check_base(model, own, files)
+    check_same_base(model, own, files)
     places = _places(name, root, chosen, hub, subfolder)
     for code, place in places.items():
-        _add(model, code, place, lazy=lazy, folder=folder if now is codes else None)
+        _add(model, code, place, lazy=lazy, folder=None if bound else folder)
     return _ready(model, device_map)
 
 
@@ -214,9 +215,13 @@ def _add(model: HoldsLanguages, code: str, place: Place, *, lazy: bool, folder: 
     model.check_new_language(code)
     most = model.shelf.most
     if not lazy and (most is None or len(model.loaded_languages) < most):
-        folder = fetch_language(code, place) if folder is None else folder
+        folder = place.fetch(code) if folder is None else folder
         with model.shelf.alone():
             load_language(model, code, place.language, folder)
+    else:
+        own = inside(inside(Path(place.name), place.subfolder or ""), place.language.folder)
+        if (own / ADAPTER_CONFIG).is_file():
+            check_whole(own, place.language)  # now, not at its first caption
     model.shelf.places[code] = place
 
 
@@ -253,7 +258,7 @@ def _ready(model: Any, device_map: Any | None) -> Any:
     return model
 
 
-def _check_base(model: HoldsLanguages, config: CCRConfig, files: Sequence[Path] = ()) -> None:
+def check_same_base(model: HoldsLanguages, config: CCRConfig, files: Sequence[Path] = ()) -> None:
     """Refuse a base of other weights; `files` are those that it was loaded from just now."""
     if config.base_sha256 is None or (model.base_frozen and config.base_sha256 == model.verified_sha256):
         return
@@ -290,7 +295,7 @@ def load_languages(
     hub, bound = hub_arguments(kwargs), lazy or model.shelf.most is not None
     folder = local_folder(name, hub, [] if bound else asked)
     own = read_config(folder)
-    _check_base(model, own)
+    check_same_base(model, own)
     added = wanted(own, asked, name)
     places = _places(name, folder, {each: own.languages[each] for each in added}, hub)
     with ExitStack() as undo:

@@ -16,14 +16,8 @@ from huggingface_hub.hf_api import RepoFile
 
 from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.errors import AdapterError, ConfigError
-from ccr_adapters.modeling.adapter_folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    HEAD_WEIGHTS,
-    VOCABULARY_WEIGHTS,
-    read_adapter_config,
-    read_tensors,
-)
+from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG
+from ccr_adapters.modeling.checks import check_language
 from ccr_adapters.modeling.layout import (
     CARD,
     carried_base,
@@ -94,13 +88,7 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
             f"{', ...' if len(strangers) > 5 else ''}. Take them out, or save the adapter into a folder of its own."
         )
     for code, place in folders.items():
-        language = config.languages[code]
-        read_adapter_config(folder / place)
-        read_tensors(folder / place / ADAPTER_WEIGHTS)
-        if language.vocabulary is not None and language.vocabulary.train != "none":
-            read_tensors(folder / place / VOCABULARY_WEIGHTS)
-        if language.head is not None:
-            read_tensors(folder / place / HEAD_WEIGHTS)
+        check_language(folder / place, config.languages[code])
     check_card(folder / CARD)
     name = config.base_model_name_or_path or ""
     if Path(name).is_absolute() or name.startswith("../"):
@@ -260,6 +248,7 @@ def push_model(
     *,
     language: str | None = None,
     dtype: Any = None,
+    row_tolerance: float | None = None,
     evidence: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Pushed:
@@ -270,6 +259,7 @@ def push_model(
         repo_id: Repository.
         language: Only this one; default all.
         dtype: Precision of the written weights.
+        row_tolerance: Leave out rows of a vocabulary that are no further from its source, as `save_pretrained` does.
         evidence: What was measured, for the card.
         kwargs: Those of `upload`.
     """
@@ -281,7 +271,9 @@ def push_model(
             shutil.copytree(before, folder / CARRIED)
             model.base_folder = folder / CARRIED
         try:
-            model.save_pretrained(folder, language=language, dtype=dtype, evidence=evidence)
+            model.save_pretrained(
+                folder, language=language, dtype=dtype, row_tolerance=row_tolerance, evidence=evidence
+            )
         finally:
             model.base_folder = before
         return upload(folder, repo_id, check_folder(folder), **kwargs)

@@ -24,6 +24,7 @@ class Vocabulary(nn.Module):
         source: Table to start from. (n, e) Rows that are not trained are taken from it only if the configuration names
             where it comes from, since they are not saved.
         touched: Ids of the trained rows, for `train="touched"`.
+        initialise: `False` where all that is trained is about to be loaded.
     """
 
     ids: Tensor
@@ -36,6 +37,7 @@ class Vocabulary(nn.Module):
         *,
         source: Tensor | None = None,
         touched: Iterable[int] | None = None,
+        initialise: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
@@ -44,15 +46,11 @@ class Vocabulary(nn.Module):
             raise AdapterError(
                 f"The source table has shape {tuple(source.shape)}, the vocabulary {(config.size, config.width)}."
             )
-        self.table = nn.Embedding(config.size, config.width)
-        with torch.no_grad():
-            # untrained rows are not saved, so they must be what a loader finds: the named source's, or zero
-            if source is not None and (whole or config.source is not None):
-                self.table.weight.copy_(source)
-            elif whole:
-                nn.init.normal_(self.table.weight, std=0.02)
-            else:
-                self.table.weight.zero_()
+        if initialise:
+            self.table = nn.Embedding(config.size, config.width)
+        else:
+            self.table = nn.Embedding.from_pretrained(torch.empty(config.size, config.width))
+        self._fill(source, initialise=initialise)
         self.table.weight.requires_grad_(whole)
         if config.train == "touched":
             ids = torch.tensor(sorted(set(touched or ())), dtype=torch.long)  # (k,)
@@ -77,6 +75,18 @@ class Vocabulary(nn.Module):
         else:
             raise AdapterError(f"Rows of width {config.width} need a projection into an encoder of width {width}.")
 
+    @torch.no_grad()
+    def _fill(self, source: Tensor | None, *, initialise: bool) -> None:
+        """The table before any training."""
+        whole = self.config.train == "all"
+        # untrained rows are not saved, so they must be what a loader finds: the named source's, or zero
+        if source is not None and (whole or self.config.source is not None):
+            self.table.weight.copy_(source)
+        elif not whole:
+            self.table.weight.zero_()
+        elif initialise:
+            nn.init.normal_(self.table.weight, std=0.02)
+
     def forward(self, input_ids: Tensor) -> Tensor:
         """Look up and project. (B, L) -> (B, L, w)"""
         states = self.table(input_ids)  # (B, L, e)
@@ -85,6 +95,31 @@ class Vocabulary(nn.Module):
             trained = self.rows[slots.clamp_min(0)]  # (B, L, e)
             states = torch.where((slots >= 0).unsqueeze(-1), trained, states)
         return states if self.projection is None else self.projection(states)
+
+    def rows_of(self, ids: Tensor) -> Tensor:
+        """Rows as they are used, before the projection. (k,) -> (k, e)"""
+        rows = self.table.weight.detach()[ids]
+        if self.config.train == "touched":
+            slots = self.slots[ids]
+            rows = torch.where((slots >= 0).unsqueeze(-1), self.rows.detach()[slots.clamp_min(0)], rows)
+        return rows
+
+    def mix(self, ids: Tensor, rows: Tensor, share: float) -> None:
+        """Move rows towards others, those that are trained alone.
+
+        Args:
+            ids: Which rows. (k,)
+            rows: The others. (k, e)
+            share: How far, from 0 to 1.
+        """
+        place, slots = self.table.weight, ids
+        if self.config.train == "touched":
+            place, slots = self.rows, self.slots[ids]
+        elif self.config.train == "none":
+            return
+        kept = slots >= 0
+        with torch.no_grad():
+            place[slots[kept]] = place[slots[kept]].lerp(rows[kept].to(place), share)
 
     def trained_state(self) -> dict[str, Tensor]:
         """What was trained, and so has to be saved: rows and projection, never a frozen table."""
@@ -153,7 +188,7 @@ class Vocabulary(nn.Module):
                 raise AdapterError(f"Vocabulary file: '{name}' holds {state[name].dtype}.")
         if (ids.diff() <= 0).any():
             raise AdapterError("Vocabulary file: 'ids' are not in order, or one is there twice.")
-        vocabulary = cls(config, width, source=source, touched=ids.tolist())
+        vocabulary = cls(config, width, source=source, touched=ids.tolist(), initialise=False)
         expected = vocabulary.trained_state()
         with torch.no_grad():
             for name, value in expected.items():

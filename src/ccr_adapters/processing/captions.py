@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 from ccr_adapters.errors import CaptionError, ConfigError
 
 logger = logging.getLogger(__name__)
+# what Python makes of bytes that are no UTF-8
+_NO_UTF8 = re.compile("[\ud800-\udfff]")
 # by object, not by its id, which the next tokenizer may get again
 _warned_of_truncation: WeakSet[Any] = WeakSet()
 
@@ -34,7 +37,7 @@ def check_captions(captions: Sequence[str]) -> list[str]:
     """Refuse anything that is not a non-empty text, naming its row.
 
     Raises:
-        CaptionError: On the first caption that is no text, or empty.
+        CaptionError: On the first caption that is no text, empty, or was no UTF-8.
     """
     captions = [captions] if isinstance(captions, str) else list(captions)
     for row, caption in enumerate(captions):
@@ -42,6 +45,8 @@ def check_captions(captions: Sequence[str]) -> list[str]:
             raise CaptionError(f"Caption {row} is a {type(caption).__name__}, not a text: {caption!r}.")
         if not caption.strip():
             raise CaptionError(f"Caption {row} is empty. Remove the row, or write what to look for.")
+        if _NO_UTF8.search(caption):
+            raise CaptionError(f"Caption {row} holds bytes that are no UTF-8: {caption!r}. Write it in UTF-8.")
     return captions
 
 

@@ -91,7 +91,7 @@ def _sentence(chain: list[BaseException], repo_id: str, revision: str | None, wr
         if isinstance(error, HfHubHTTPError):
             return _answer(error, repo_id, revision, write, token)
         if isinstance(error, OfflineModeIsEnabled):
-            return _offline(repo_id)
+            return _offline(repo_id, write)
         if isinstance(error, HTTPError):
             kept = (
                 "Nothing was pushed: a commit arrives whole or not at all."
@@ -103,7 +103,7 @@ def _sentence(chain: list[BaseException], repo_id: str, revision: str | None, wr
                 "network, or HF_ENDPOINT."
             )
     if isinstance(first, LocalEntryNotFoundError):
-        return _offline(repo_id)
+        return _offline(repo_id, write)
     lines = [line.strip() for line in str(first).splitlines() if line.strip()]
     return f"'{repo_id}' could not be {'written' if write else 'read'}: {' '.join(lines[:3]) or type(first).__name__}"
 
@@ -113,7 +113,9 @@ def _is_own_word(error: BaseException) -> bool:
     return isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)
 
 
-def _offline(repo_id: str) -> str:
+def _offline(repo_id: str, write: bool) -> str:
+    if write or " " in repo_id:
+        return f"The Hub is not asked for '{repo_id}', since HF_HUB_OFFLINE is set. Unset it where there is a network."
     return (
         f"'{repo_id}' is not in the cache, or only in parts, and downloads are off (`local_files_only`, or HF_HUB_OFFLINE). "
         f"Run `ccr-adapters pull {repo_id}` once with network."

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.processing.alignment import aligned_table
+from ccr_adapters.processing.shared_tokens import shared_tokens
 
 PAD, BOS, EOS, UNK = "[PAD]", "[CLS]", "[SEP]", "[UNK]"
 
@@ -110,8 +111,12 @@ def start_table(
     tokenizer: Any,
     base_tokenizer: Any,
     base_table: Tensor,
+    *,
+    align: bool = True,
 ) -> Tensor:
     """The table of a new vocabulary, aligned with the base's by the training pairs.
+
+    Tokens that the pairs say nothing about start as the base's token of the same text if they begin a word, else as the mean.
 
     Args:
         translations: Target captions.
@@ -119,6 +124,7 @@ def start_table(
         tokenizer: The new tokenizer.
         base_tokenizer: The base's.
         base_table: The base's token embedding. (V, w)
+        align: Ask the pairs; without it, tokens of the same text alone.
 
     Returns:
         Start values. (n, w)
@@ -129,7 +135,15 @@ def start_table(
 
     size = len(tokenizer)
     base_table = base_table.detach().float().cpu()
-    table, _ = aligned_table(inner(tokenizer, translations), inner(base_tokenizer, captions), base_table, size)
+    if align:
+        ids = inner(tokenizer, translations), inner(base_tokenizer, captions)
+        table, found = aligned_table(*ids, base_table, size)
+    else:
+        table, found = base_table.mean(dim=0).repeat(size, 1), torch.zeros(size, dtype=torch.bool)
+    # a name or a number is the same in many languages; 'ange' inside a word is not
+    own, other = shared_tokens(tokenizer, base_tokenizer, fragments=False)
+    silent = ~found[own]
+    table[own[silent]] = base_table[other[silent]]
     # special tokens mean what they mean in the base
     twins = (
         (("pad_token_id",), ("pad_token_id",)),
@@ -138,8 +152,8 @@ def start_table(
         (("unk_token_id",), ("unk_token_id",)),
     )
     with torch.no_grad():
-        for own, other in twins:
-            here, there = _first(tokenizer, own), _first(base_tokenizer, other)
+        for names, others in twins:
+            here, there = _first(tokenizer, names), _first(base_tokenizer, others)
             if here is not None and there is not None:
                 table[here] = base_table[there]
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from ccr_adapters.serving.languages import Languages
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-logger = logging.getLogger(__name__)
+_DOWNLOADS = 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Engine:
         max_batch: Captions or pictures a forward pass.
         max_wait_ms: Milliseconds that the first of a batch waits for others.
         max_queue: Most captions and pictures that may wait.
-        max_languages: Most languages of `places` that are in memory at a time.
+        max_languages: Most languages in memory at a time (`model.max_languages`).
         workers: Threads that decode pictures.
         on_batch: Told of each batch: `"text"` or `"image"`, how many, seconds.
 
@@ -78,7 +77,8 @@ class Engine:
         on_batch: Callable[[str, int, float], None] | None = None,
     ) -> None:
         self.model, self.on_batch, self.max_batch, self.max_queue = model.eval(), on_batch, max_batch, max_queue
-        self.languages = Languages(model, places, most=max_languages)
+        model.max_languages = max_languages
+        self.languages = Languages(model, places)
         self.pictures = PictureEncoder(model) if "image" in model.modalities and model.processor is not None else None
         self.dim = model.embedding_dim
         self._batcher: Batcher[_Captions | _Pictures, Vectors] = Batcher(
@@ -89,7 +89,8 @@ class Engine:
             max_wait=max_wait_ms / 1000,
             max_queue=max_queue,
         )
-        self._pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="engine-prepare")
+        self._decoding = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="engine-decode")
+        self._fetching = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="engine-fetch")
         self._preparing, self._lock, self._closed = 0, Lock(), False
 
     @classmethod
@@ -173,7 +174,7 @@ class Engine:
                 self.languages.fetch(code)
             return job
 
-        return self._prepared(fetched, len(texts))
+        return self._prepared(fetched, len(texts), self._fetching)
 
     def codes(self, count: int, language: str | Sequence[str | None] | None) -> list[str | None]:
         """The language of each caption; arguments and errors as of `submit_text`."""
@@ -218,7 +219,7 @@ class Engine:
                 # image processors refuse pictures of extreme shapes
                 raise ImageError(f"A picture has a shape that the model does not take ({error}).") from error
 
-        return self._prepared(prepared, len(pictures))
+        return self._prepared(prepared, len(pictures), self._decoding)
 
     async def text(
         self,
@@ -257,7 +258,8 @@ class Engine:
         """Take no more, finish what was taken, and end all threads."""
         with self._lock:
             self._closed = True
-        self._pool.shutdown()  # what is prepared there still gets into the queue
+        for pool in (self._decoding, self._fetching):
+            pool.shutdown()  # what is prepared there still gets into the queue
         self._batcher.close()
 
     def __enter__(self) -> Self:
@@ -268,7 +270,9 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------- behind it
 
-    def _prepared(self, prepare: Callable[[], _Captions | _Pictures], count: int) -> Future[Vectors]:
+    def _prepared(
+        self, prepare: Callable[[], _Captions | _Pictures], count: int, pool: ThreadPoolExecutor
+    ) -> Future[Vectors]:
         """Queue a job that needs work in another thread first."""
         answer: Future[Vectors] = Future()
 
@@ -291,7 +295,7 @@ class Engine:
                     f"{self.depth} are waiting already, of {self.max_queue} that may. Ask again in a moment."
                 )
             self._preparing += count
-            first = self._pool.submit(queue)  # under the lock: `close` then finds it in the pool
+            first = pool.submit(queue)  # under the lock: `close` then finds it in the pool
         first.add_done_callback(done)
         return answer
 
@@ -341,7 +345,7 @@ class Engine:
         spaces: dict[str | None, list[str | None]] = {}
         for code in codes:
             spaces.setdefault(self.languages.space(code), []).append(code)
-        most = self.languages.most
+        most = self.model.max_languages or len(codes)
         return [own[start : start + most] for own in spaces.values() for start in range(0, len(own), most)]
 
     def _encode_pictures(self, jobs: list[_Pictures]) -> list[Vectors | BaseException]:
@@ -367,7 +371,4 @@ def _texts(captions: Sequence[str]) -> list[str]:
     texts = check_captions(captions)
     if not texts:
         raise CaptionError("There is no caption. Give one or more.")
-    for row, text in enumerate(texts):
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise CaptionError(f"Caption {row} is not Unicode text: it has half of a surrogate pair.")
     return texts

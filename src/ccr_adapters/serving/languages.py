@@ -1,19 +1,18 @@
-"""The languages that can be asked for: known from the configurations of their repositories, loaded when they are needed."""
+"""The languages that can be asked for: known from the configurations of their repositories, before the model loads them."""
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ccr_adapters.configuration import BASE_LANGUAGES
 from ccr_adapters.errors import AdapterError, CCRError, ConfigError, LanguageError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, read_adapter_config
 from ccr_adapters.modeling.download import local_folder
-from ccr_adapters.processing.repository import inside, read_config
+from ccr_adapters.modeling.persistence import check_same_base
+from ccr_adapters.processing.repository import at_commit, inside, read_config
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +35,11 @@ class Known:
 
 
 class Languages:
-    """The languages of a model, of which those used last are in memory.
-
-    What the model has already stays; others come from `places` and make room for each other. Only `ensure` touches the
-    model, so only the thread that owns it may call that.
+    """The languages of a model, and more that it shall know: each is loaded when it is asked for, and makes room again.
 
     Args:
-        model: The model.
-        places: Folders or repositories of adapters.
-        most: How many of those may be loaded at a time.
+        model: The model; `model.max_languages` are in memory.
+        places: Folders or repositories of adapters that it does not know yet.
 
     Raises:
         AdapterError: If a place has no adapters, or ones for another base.
@@ -52,20 +47,15 @@ class Languages:
         LanguageError: If two places have the same language.
     """
 
-    def __init__(self, model: CCRModel, places: Sequence[str] = (), *, most: int = 16) -> None:
-        if most < 1:
-            raise ConfigError(f"`max_languages` is {most}; expected 1 or more.")
-        self._model, self.most = model, most
+    def __init__(self, model: CCRModel, places: Sequence[str] = ()) -> None:
+        self._model = model
         self.known: dict[str, Known] = {}
-        self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._here: set[str] = set()
         methods = {code: config.peft_type for code, config in getattr(model.base, "peft_config", {}).items()}
         for code in model.languages:
             own = model.space(code) is not None
             self.known[code] = Known(code, None, _name(methods.get(code)), own)
-        sha256 = model.base_sha256() if places else ""
         for place in places:
-            self._read(place, sha256)
+            self._read(place)
         kinds = {each.method: each.code for each in self.known.values() if each.method is not None}
         if len(kinds) > 1:
             raise ConfigError(
@@ -73,15 +63,16 @@ class Languages:
                 "one base. Serve them by two servers."
             )
 
-    def _read(self, place: str, sha256: str) -> None:
-        """Note the languages of a place, without loading any."""
+    def _read(self, place: str) -> None:
+        """Let the model know the languages of a place, without loading any."""
         folder = local_folder(place, {}, [])
         config = read_config(folder)
-        if config.base_sha256 not in (None, sha256):
+        try:
+            check_same_base(self._model, config)
+        except AdapterError as error:
             raise AdapterError(
-                f"'{place}' was trained on another base ('{config.base_model_name_or_path}', sha256 "
-                f"{str(config.base_sha256)[:12]}...) than this one (sha256 {sha256[:12]}...). Serve it by a server of its own."
-            )
+                f"'{place}' needs another base than this one; serve it by a server of its own. ({error})"
+            ) from error
         for code, language in (config.languages or {}).items():
             if code in self.known:
                 other = self.known[code].place or "the model"
@@ -91,13 +82,13 @@ class Languages:
             there = (own / ADAPTER_CONFIG).is_file()
             method = _name(read_adapter_config(own).peft_type) if there else None
             self.known[code] = Known(code, place, method, language.head is not None)
-            if Path(place).is_dir():
-                self._here.add(code)
+        self._model.load_language(place, lazy=True, **at_commit({}, folder))
 
     @property
     def loaded(self) -> list[str]:
         """Codes of those that are in memory."""
-        return [code for code, each in self.known.items() if each.place is None or code in self._loaded]
+        there = set(self._model.loaded_languages)
+        return [code for code in self.known if code in there]
 
     def resolve(self, code: str | None) -> str | None:
         """The language that a code means.
@@ -129,10 +120,9 @@ class Languages:
         return code if code is not None and self.known[code].own_space else None
 
     def missing(self, codes: Iterable[str | None]) -> list[str]:
-        """Those languages whose files may have to be downloaded first."""
-        return [
-            code for code in dict.fromkeys(codes) if code is not None and self._place(code) and code not in self._here
-        ]
+        """Those languages whose files have to be downloaded first."""
+        places = self._model.shelf.places
+        return [code for code in dict.fromkeys(codes) if code in places and not places[code].here]
 
     def fetch(self, code: str) -> None:
         """Download the files of a language; in any thread.
@@ -143,45 +133,27 @@ class Languages:
         Raises:
             HubError: If that fails.
         """
-        local_folder(self.known[code].place or "", {}, [code])
-        self._here.add(code)
+        self._model.shelf.places[code].fetch(code)
 
     def ensure(self, codes: Iterable[str | None]) -> dict[str, CCRError]:
-        """Have languages in memory, at most `most` at a time, in place of those that were not used for longest.
+        """Have languages in memory, in place of those that were not used for longest.
 
         Args:
-            codes: What is about to be encoded.
+            codes: What is about to be encoded, no more than may be in memory.
 
         Returns:
             What went wrong, by language; the others are there.
         """
-        wanted = [code for code in dict.fromkeys(codes) if code is not None and self._place(code)]
         failed: dict[str, CCRError] = {}
-        for code in wanted:
-            if code in self._loaded:
-                self._loaded.move_to_end(code)
-        for code in wanted:
-            if code in self._loaded:
+        for code in codes:
+            if code is None:
                 continue
-            while len(self._loaded) >= self.most:
-                self._drop(next(iter(self._loaded)))
             try:
-                self._model.load_language(self._place(code) or "", code)
+                self._model.shelf.load(self._model, code)
             except CCRError as error:
                 logger.error("Language %r cannot be loaded: %s", code, error)
                 failed[code] = error
-                continue
-            self._loaded[code] = None
-            logger.info("Language %r was loaded from %s", code, self._place(code))
         return failed
-
-    def _drop(self, code: str) -> None:
-        self._model.delete_language(code)
-        del self._loaded[code]
-        logger.info("Language %r made room", code)
-
-    def _place(self, code: str) -> str | None:
-        return self.known[code].place
 
 
 def _name(method: object) -> str | None:

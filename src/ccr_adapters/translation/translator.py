@@ -104,7 +104,10 @@ class Translator:
             TranslationError: If there is no such model, it has no safetensors, or it does not translate.
             MissingExtraError: If its tokenizer needs sentencepiece and that is not installed.
         """
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except RuntimeError as error:
+            raise TranslationError(f"There is no device '{device}'; expected cpu, cuda or cuda:1.") from error
         kind = dtype or (torch.float32 if chosen.type == "cpu" else torch.bfloat16)
         path = str(name_or_path)
         try:

@@ -1,0 +1,65 @@
+"""The parts of the benchmark of starts that need no data: its cells, which are those of the other benchmark, and its table."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccr_adapters.cli.checks import check_recipe
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def starts():
+    """The benchmark as a module; benchmarks/ is no package."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("warm_start")
+    sys.path.remove(str(FOLDER))
+
+
+def test_each_start_is_a_recipe_and_the_usual_one_is_trained_once(starts, tmp_path, german_adapter):
+    methods = sys.modules["methods"]
+    args = argparse.Namespace(output=tmp_path, settings=starts.SETTINGS, seeds=[0, 1])
+    cells = starts.cells(args)
+    assert len({(folder, methods.name_of(cell)) for folder, cell in cells}) == len(cells) == 3 * 4 * 2 * 2
+    seen = set()
+    for folder, cell in cells:
+        near = cell.get("warm_start")
+        assert near is None or Path(near).parent.name == methods.name_of(
+            starts.standard(starts.NEIGHBOURS[cell["language"]], 0)
+        )
+        plan = methods.recipe_of(
+            {**cell, "warm_start": None if near is None else str(german_adapter)}, "tiny_clip", folder
+        )
+        check_recipe(plan)
+        seen.add((plan.vocabulary.start, plan.warm_start is not None))
+        if folder == tmp_path:
+            assert (cell["pairs"], cell["epochs"], cell["rows"]) == (2900, 5.0, "aligned")
+    assert seen == {("random", False), ("shared", False), ("aligned", False), ("aligned", True)}
+
+
+def test_a_start_is_compared_with_the_default_over_both_languages(starts):
+    noise = np.random.default_rng(0)
+
+    def cell(rows, language, value):
+        arrays = {"test": value + noise.normal(0, 1, size=200)}
+        arrays |= {"varied": value - 50 + noise.normal(0, 1, size=200)} if language == "de" else {}
+        return {"setting": (290, 10.0), "rows": rows, "language": language, "arrays": arrays}
+
+    values = {"random": 100, "shared": 120, "aligned": 200, "neighbour": 210}
+    rows = starts.table([cell(rows, code, value) for rows, value in values.items() for code in ("de", "cs")])
+    found = {row["start"]: row for row in rows}
+    near = found[starts.STARTS["neighbour"]]
+    assert near["training"] == "290 pairs, 10 epochs"
+    assert near["test"].startswith("210.") or near["test"].startswith("209.")
+    assert near["test, difference"].startswith(("+10.", "+9."))
+    assert near["test, difference"].endswith("above")
+    assert near["varied"].startswith(("160.", "159."))
+    assert found[starts.STARTS["random"]]["varied, difference"].endswith("below")
+    assert "test, difference" not in found[starts.STARTS["aligned"]]
