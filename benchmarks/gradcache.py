@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -33,7 +34,7 @@ TARGETS = {"MB": 1.2, "seconds a sample": 1.5}
 
 def one(args: argparse.Namespace) -> dict[str, float]:
     """Steps of one kind in this process."""
-    captions = captions_of(None)
+    captions = captions_of(args.captions)
     tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
     setting = Setting(SIZES[args.size], tokenizer, captions, 1, args.batch, 0, 0, args.device, args.bf16)
     peak = Peak(args.device)
@@ -66,6 +67,7 @@ def measured(args: argparse.Namespace, batch: int) -> dict[str, float]:
     ]
     command += ["--rounds", str(args.rounds), "--device", args.device, "--threads", str(args.threads)]
     command += ["--bf16"] if args.bf16 else []
+    command += ["--captions", str(args.captions)] if args.captions else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=exact_memory())
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -78,6 +80,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--chunk", type=int, default=256, help="rows encoded at a time, and of the batch to compare with"
     )
+    parser.add_argument("--captions", type=Path, help="text file, one a line (.gz too); default: the tiny world's")
     parser.add_argument("--size", choices=SIZES, default="vit-b-32")
     parser.add_argument("--rounds", type=int, default=5, help="steps")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")

@@ -310,7 +310,7 @@ def shown_first(model, captions, videos):
     return (scores[rows, rows] > scores[rows, rows ^ 1]).float().mean().item()
 
 
-STEPS = 150
+STEPS = 250
 
 
 def trained(tokenizer, captions, videos, frames):
