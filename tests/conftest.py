@@ -20,9 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import copy
 import importlib
+import importlib.util
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -278,3 +279,25 @@ def photos() -> ModuleType:
 def german_adapter(photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an adapter that reads those words. Not to be written to."""
     return photos.write_german(tmp_path_factory.mktemp("adapters") / "de")
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Callable[[str], ModuleType]]:
+    """Function that loads a benchmark as a module; benchmarks/ is no package."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+
+    def load(name: str) -> ModuleType:
+        # by another name: a room of the tests may have the same
+        spec = importlib.util.spec_from_file_location(f"{name}_under_test", folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    sys.path.remove(str(folder))
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

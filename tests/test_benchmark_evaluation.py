@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,16 +13,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    """The benchmark as a module; benchmarks/ is no package."""
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("evaluation_under_test", FOLDER / "evaluation.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-    sys.path.remove(str(FOLDER))
+def benchmark(programs):
+    """The benchmark as a module."""
+    return programs("evaluation")
 
 
 @pytest.mark.parametrize("captions", [1, 3])

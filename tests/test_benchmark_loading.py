@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +10,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def loading():
-    """The benchmark as a module; benchmarks/ is no package."""
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("loading_under_test", FOLDER / "loading.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-    sys.path.remove(str(FOLDER))
+def loading(programs):
+    """The benchmark as a module."""
+    return programs("loading")
 
 
 def test_made_up_captions_are_many_words_and_the_same_each_time(loading):

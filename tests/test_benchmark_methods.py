@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +15,9 @@ CELL = {"world": "multi30k", "language": "de", "regime": "2900", "noise": 0.0, "
 
 
 @pytest.fixture(scope="module")
-def methods():
-    """The benchmark as a module; benchmarks/ is no package."""
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("methods_under_test", FOLDER / "methods.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-    sys.path.remove(str(FOLDER))
+def methods(programs):
+    """The benchmark as a module."""
+    return programs("methods")
 
 
 def test_every_row_is_a_recipe_that_can_work(methods, tmp_path):

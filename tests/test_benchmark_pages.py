@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,26 +27,6 @@ RUNS = {
     "language_id": ("--count 20", "taken for cs"),
 }
 MARKED = re.compile(r"<!-- (\w+):begin -->\n(.*?)<!-- \1:end -->", flags=re.S)
-
-
-@pytest.fixture(scope="module")
-def programs():
-    """Function that loads a benchmark as a module; benchmarks/ is no package."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f"{name}_under_test", FOLDER / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
-
-    yield load
-    sys.path.remove(str(FOLDER))
-    for name in set(sys.modules) - before:
-        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 @pytest.fixture

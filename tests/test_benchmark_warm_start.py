@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
@@ -16,11 +15,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def starts():
-    """The benchmark as a module; benchmarks/ is no package."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("warm_start")
-    sys.path.remove(str(FOLDER))
+def starts(programs):
+    """The benchmark as a module."""
+    return programs("warm_start")
 
 
 def test_each_start_is_a_recipe_in_a_folder_of_its_own(starts, tmp_path, german_adapter):

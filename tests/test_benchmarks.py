@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import importlib.util
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,16 +19,9 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def multi30k():
-    """The benchmark as a module; benchmarks/ is no package."""
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("multi30k_under_test", FOLDER / "multi30k.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-    sys.path.remove(str(FOLDER))
+def multi30k(programs):
+    """The benchmark as a module."""
+    return programs("multi30k")
 
 
 CAPTIONS = [" ".join(f"w{i}x{j}" for j in range(10)) for i in range(300)]
