@@ -190,6 +190,13 @@ def test_arguments_of_a_stage_lie_over_those_of_the_recipe():
     )
 
 
+def test_no_is_a_strategy(tmp_path):
+    """YAML reads the word as false."""
+    plan = load_recipe(written(tmp_path, PLAIN), ["arguments.eval_strategy=no", "arguments.save_strategy=no"])
+    found = stage_arguments(plan, plan.stages[0])
+    assert (found.eval_strategy, found.save_strategy) == ("no", "no")
+
+
 def test_terms_of_a_stage_lie_over_the_published_ones():
     assert stage_terms(recipe(), Stage("cma")) == DASD.stages["cma"]
     assert stage_terms(recipe(), Stage("cma", terms={"alignment": 0.5})).contrastive == 1.0

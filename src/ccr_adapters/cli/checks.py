@@ -20,6 +20,8 @@ from ccr_adapters.modeling.warm_start import find_start
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.training import CCRTrainingArguments
 
+STRATEGIES = ("eval_strategy", "save_strategy", "logging_strategy")
+
 
 def peft_config(values: Mapping[str, Any]) -> Any:
     """A peft configuration from a recipe's `adapter:`.
@@ -65,6 +67,8 @@ def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
         ConfigError: If a name is unknown or a value impossible.
     """
     values = {"seed": recipe.seed, **recipe.arguments, **stage.arguments}
+    # YAML reads the word `no` as false
+    values.update({name: "no" for name in STRATEGIES if values.get(name) is False})
     values["output_dir"] = str(Path(recipe.output_dir) / stage.name)
     try:
         arguments = CCRTrainingArguments(**values)
