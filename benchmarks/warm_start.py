@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import console_table, markdown_table, write_metrics
+from measure import counted
 from methods import apart, cell_of, mean_of, name_of
 from writing import write_into
 
@@ -94,7 +95,7 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, str]]:
                 for key in spoken[0]["arrays"] if spoken else ():
                     sums.setdefault(start, {})[language, key] = mean_of(spoken, key)
         for start, own_sums in sums.items():
-            row = {"training": f"{setting[0]:,} pairs, {setting[1]:g} epochs", "start": STARTS[start]}
+            row = {"training": f"{setting[0]:,} pairs, {counted(int(setting[1]), 'epoch')}", "start": STARTS[start]}
             for kind in ("test", "varied"):
                 keys = [key for key in own_sums if key[1] == kind]
                 row[kind] = f"{sum(own_sums[key].mean() for key in keys) / len(keys):.1f}"
