@@ -10,7 +10,7 @@ from ccr_adapters.configuration import HeadConfig, VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, LanguageError
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.warm_start import SHARE
+from ccr_adapters.modeling.warm_start import SHARE, find_start
 from ccr_adapters.processing.shared_tokens import shared_tokens
 from ccr_adapters.processing.vocabulary import train_tokenizer
 
@@ -99,7 +99,8 @@ def test_a_head_is_taken_over(trained, bases, tmp_path):
     ("adapter", "message"),
     [
         (LoraConfig(r=2), "an adapter of DASD, which cannot start one of LORA"),
-        (DASDConfig(r=8, generator_rank=4), "has other sizes"),
+        (DASDConfig(r=8, generator_rank=4), "`r=4`, the new one `r=8`"),
+        (DASDConfig(r=4, generator_rank=8), "`generator_rank=4`, the new one `generator_rank=8`"),
     ],
 )
 def test_another_method_or_size_is_refused_and_the_language_stays(adapter, message, trained, bases, tmp_path):
@@ -113,6 +114,15 @@ def test_another_method_or_size_is_refused_and_the_language_stays(adapter, messa
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "vocabulary.safetensors"])
+def test_a_truncated_neighbour_is_found_before_anything_is_loaded(name, trained, german, tmp_path):
+    trained(tokenizer=train_tokenizer(german, size=200))
+    file = tmp_path / "de" / name
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(AdapterError, match=f"{name}' is truncated"):
+        find_start(tmp_path / "de", None, DASDConfig(r=4, generator_rank=4))
 
 
 def test_another_base_is_refused(trained, bases, tmp_path):

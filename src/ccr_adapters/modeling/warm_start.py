@@ -11,6 +11,7 @@ from torch import nn
 from ccr_adapters.configuration import LanguageConfig
 from ccr_adapters.errors import AdapterError
 from ccr_adapters.modeling.adapter_folder import read_adapter_config
+from ccr_adapters.modeling.checks import check_whole
 from ccr_adapters.modeling.download import local_folder, wanted
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import load_language
@@ -21,6 +22,8 @@ from ccr_adapters.processing.shared_tokens import shared_tokens
 # A token that two languages share may mean something else in each: half of what the pairs say, half of what was trained. Measured
 # by benchmarks/warm_start.py: the trained row alone is worse than none.
 SHARE = 0.5
+# settings of an adapter that its tensors' shapes follow from
+_SIZES = ("mode", "r", "condition_dim", "generator_rank", "adapt_from")
 # what the trained language is called while it is in the model, where its own code may be the new one's
 _NEIGHBOUR = "warm-start"
 
@@ -40,7 +43,8 @@ def find_start(
         The folder, the code, and the language's configuration.
 
     Raises:
-        AdapterError: If it is of another method, or it must be said which language is meant.
+        AdapterError: If a file is missing or truncated, if it is of another method or size, or if it must be said which
+            language is meant. Nothing is loaded for that, so it can be asked before hours of translating.
         LanguageError: If there is no such language.
     """
     folder = local_folder(name, hub_arguments(kwargs), None if language is None else [language])
@@ -48,10 +52,18 @@ def find_start(
     codes = wanted(own, None if language is None else [language], name)
     if len(codes) != 1:
         raise AdapterError(f"'{name}' has several languages ({', '.join(codes)}); say which one to start from.")
-    trained = read_adapter_config(inside(folder, own.languages[codes[0]].folder))
+    place = inside(folder, own.languages[codes[0]].folder)
+    check_whole(place, own.languages[codes[0]])
+    trained = read_adapter_config(place)
     theirs, ours = (PeftType(each.peft_type).value for each in (trained, adapter))
     if theirs != ours:
         raise AdapterError(f"'{name}' holds an adapter of {theirs}, which cannot start one of {ours}.")
+    for key in _SIZES:
+        there, here = getattr(trained, key, None), getattr(adapter, key, None)
+        if there != here:
+            raise AdapterError(
+                f"'{name}' has an adapter with `{key}={there}`, the new one `{key}={here}`; to start from it, give that the same."
+            )
     return folder, codes[0], own.languages[codes[0]]
 
 
