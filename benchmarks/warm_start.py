@@ -21,8 +21,10 @@ from tqdm import tqdm
 
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import console_table, markdown_table, write_metrics
+from cell_tables import apart, mean_of
+from cells import cell_of
+from contenders import name_of
 from measure import counted
-from methods import apart, cell_of, mean_of, name_of
 from writing import write_into
 
 NEIGHBOURS = {"de": "cs", "cs": "de"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,36 +21,48 @@ def methods(programs):
     return programs("methods")
 
 
-def test_every_row_is_a_recipe_that_can_work(methods, tmp_path):
+@pytest.fixture(scope="module")
+def contenders(methods):
+    """Its recipes."""
+    return sys.modules["contenders"]
+
+
+@pytest.fixture(scope="module")
+def tables(methods):
+    """Its tables."""
+    return sys.modules["cell_tables"]
+
+
+def test_every_row_is_a_recipe_that_can_work(contenders, tmp_path):
     for world in ("multi30k", "tiny"):
-        for method in methods.CONTENDERS:
-            plan = methods.recipe_of({**CELL, "world": world, "method": method}, "tiny_clip", tmp_path)
+        for method in contenders.CONTENDERS:
+            plan = contenders.recipe_of({**CELL, "world": world, "method": method}, "tiny_clip", tmp_path)
             check_recipe(plan)
-            shares = [stage["share"] for stage in methods.CONTENDERS[method]["stages"]]
-            assert sum(shares) == pytest.approx(methods.CONTENDERS[method].get("epochs", 1.0)), method
-    used = {methods.CONTENDERS[name].get("method", "dasd") for name in methods.CONTENDERS}
+            shares = [stage["share"] for stage in contenders.CONTENDERS[method]["stages"]]
+            assert sum(shares) == pytest.approx(contenders.CONTENDERS[method].get("epochs", 1.0)), method
+    used = {contenders.CONTENDERS[name].get("method", "dasd") for name in contenders.CONTENDERS}
     assert used == set(METHODS)
 
 
 def test_words_come_back_as_what_they_are_paired_with_most(methods):
     pairs = {"ein roter Hund": "a red dog", "ein Hund": "a dog", "eine rote Katze": "a red cat", "ein Ball": "a ball"}
-    back = methods.word_by_word(list(pairs) * 3, list(pairs.values()) * 3)
+    back = sys.modules["cells"].word_by_word(list(pairs) * 3, list(pairs.values()) * 3)
     assert back[:4] == ["a red dog", "a dog", "a red cat", "a ball"]
 
 
-def cell(methods, method, seed, values, **changes):
+def cell(method, seed, values, **changes):
     facts = {"seconds_a_step": 0.5, "parameters": 2_000_000, "bytes": 1_000_000, "peak_bytes": 2e9}
     return {**CELL, **facts, "method": method, "seed": seed, "arrays": {"test": np.asarray(values, float)}, **changes}
 
 
-def test_the_table_has_means_over_seeds(methods):
+def test_the_table_has_means_over_seeds(tables):
     cells = [
-        cell(methods, "base", 0, [10, 30], seconds_a_step=0.0),
-        cell(methods, "dasd", 0, [100, 300]),
-        cell(methods, "dasd", 1, [200, 400], seconds_a_step=0.7),
+        cell("base", 0, [10, 30], seconds_a_step=0.0),
+        cell("dasd", 0, [100, 300]),
+        cell("dasd", 1, [200, 400], seconds_a_step=0.7),
     ]
     cells[0]["arrays"]["english test"] = np.array([500.0, 600.0])
-    rows = methods.table(cells)
+    rows = tables.table(cells)
     assert [row["method"] for row in rows] == ["English captions (the ceiling)", "no adaptation", "DASD"]
     assert rows[0]["test"].startswith("550.0")
     assert rows[2]["test"].startswith("250.0 [")
@@ -57,52 +70,46 @@ def test_the_table_has_means_over_seeds(methods):
     assert "s a step" not in rows[1]
 
 
-def test_a_reference_is_compared_over_languages(methods):
+def test_a_reference_is_compared_over_languages(contenders, tables):
     generator = np.random.default_rng(0)
     cells = []
     for language, shift in (("de", 30.0), ("cs", 50.0)):
         base = generator.normal(300, 20, size=400)
         noisy = generator.normal(0, 5, size=400)
-        cells.append(cell(methods, "mla", 0, base, language=language))
-        cells.append(cell(methods, "dasd", 0, base + shift + noisy, language=language))
-        cells.append(cell(methods, "lora", 0, base + shift + generator.normal(0, 5, size=400), language=language))
-    rows = {row["method"]: row for row in methods.over_languages(cells, "dasd")}
+        cells.append(cell("mla", 0, base, language=language))
+        cells.append(cell("dasd", 0, base + shift + noisy, language=language))
+        cells.append(cell("lora", 0, base + shift + generator.normal(0, 5, size=400), language=language))
+    rows = {row["method"]: row for row in tables.over_languages(cells, "dasd")}
     told = "dasd against it, test"
-    mla = rows[methods.title_of("mla")]
+    mla = rows[contenders.title_of("mla")]
     assert mla["test in"] == "de cs"
     assert mla["training"] == "2,900 pairs"
     assert mla[told].startswith("+40.") or mla[told].startswith("+39.")
     assert mla[told].endswith("above")
-    assert rows[methods.title_of("lora")][told].endswith("tie")
+    assert rows[contenders.title_of("lora")][told].endswith("tie")
     assert told not in rows["DASD"]
 
 
-def test_what_noise_costs(methods, tmp_path):
-    cells = [cell(methods, "dasd", 0, [100, 200], noise=0.0), cell(methods, "dasd", 0, [90, 200], noise=0.4)]
-    (row,) = methods.noise_table(cells)
+def test_what_noise_costs(tables, tmp_path):
+    cells = [cell("dasd", 0, [100, 200], noise=0.0), cell("dasd", 0, [90, 200], noise=0.4)]
+    (row,) = tables.noise_table(cells)
     assert row == {"training": "de, 2,900 pairs", "method": "DASD", "0%": "150.0", "40%": "145.0 (-5.0)"}
-    methods.noise_plot(cells, tmp_path / "a" / "noise.png")
+    tables.noise_plot(cells, tmp_path / "a" / "noise.png")
     assert (tmp_path / "a" / "noise.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_method_is_shown_where_it_has_all_languages(methods):
-    cells = [
-        cell(methods, name, 0, [1], language=code) for name, code in (("mla", "de"), ("mla", "cs"), ("dasd", "de"))
-    ]
+    cells = [cell(name, 0, [1], language=code) for name, code in (("mla", "de"), ("mla", "cs"), ("dasd", "de"))]
     assert [methods.in_all_languages(one, cells) for one in cells] == [True, True, False]
-    noisy = cell(methods, "dasd", 0, [1], noise=0.2)
+    noisy = cell("dasd", 0, [1], noise=0.2)
     assert methods.in_all_languages(noisy, [*cells, noisy])
 
 
-def test_the_plan_of_a_quick_run(methods):
+def test_the_plan_of_a_quick_run(methods, contenders):
     args = methods.parsed(["--quick", "--worlds", "tiny"])
     cells = methods.plan(args)
-    assert [found["method"] for found in cells] == [
-        "base",
-        "aligned",
-        *(name for name in methods.CONTENDERS if name not in ("transfer", "mla+cut")),
-    ]
+    assert [found["method"] for found in cells] == ["base", "aligned", *contenders.QUICK_METHODS]
     assert {found["language"] for found in cells} == {"de"}
     full = methods.plan(methods.parsed(["--seeds", "0", "1"]))
-    assert len({methods.name_of(found) for found in full}) == len(full)
-    assert {found["language"] for found in full if found["world"] == "tiny"} == set(methods.TINY_LANGUAGES)
+    assert len({contenders.name_of(found) for found in full}) == len(full)
+    assert {found["language"] for found in full if found["world"] == "tiny"} == set(contenders.TINY_LANGUAGES)

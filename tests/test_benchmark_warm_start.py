@@ -21,17 +21,17 @@ def starts(programs):
 
 
 def test_each_start_is_a_recipe_in_a_folder_of_its_own(starts, tmp_path, german_adapter):
-    methods = sys.modules["methods"]
+    contenders = sys.modules["contenders"]
     args = argparse.Namespace(output=tmp_path, settings=starts.SETTINGS, seeds=[0, 1])
     cells = starts.cells(args)
-    assert len({(folder, methods.name_of(cell)) for folder, cell in cells}) == len(cells) == 2 * 4 * 2 * 2
+    assert len({(folder, contenders.name_of(cell)) for folder, cell in cells}) == len(cells) == 2 * 4 * 2 * 2
     seen = set()
     for folder, cell in cells:
         near = cell.get("warm_start")
-        assert near is None or Path(near).parent.name == methods.name_of(
+        assert near is None or Path(near).parent.name == contenders.name_of(
             starts.standard(starts.NEIGHBOURS[cell["language"]], 0)
         )
-        plan = methods.recipe_of(
+        plan = contenders.recipe_of(
             {**cell, "warm_start": None if near is None else str(german_adapter)}, "tiny_clip", folder
         )
         check_recipe(plan)

@@ -1,0 +1,141 @@
+"""Tables of cells: a row a method, the recommended one against each other over languages, and what noise costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from contenders import CONTENDERS, title_of, training_of
+from multi30k import shown
+
+NOTE = (
+    "Sum of recalls (R@1, 5, 10, both directions, of 600) with its 95% bootstrap interval over pictures, mean over seeds. "
+    "Multi30K: stand-in image vectors; 1,000 test captions translated from English, and (German) 5 x 1,014 varied captions "
+    "that translate nothing. No method sees a machine translation at test time. Trained weights in millions, without the "
+    "vocabulary's; seconds a step of 128 pairs on this machine; peak memory of the whole process."
+)
+
+
+def grouped(cells: list[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[Any, list[dict[str, Any]]]:
+    """Cells by a key, in order."""
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return found
+
+
+def mean_of(cells: Iterable[dict[str, Any]], key: str) -> np.ndarray:
+    """Mean over seeds, picture by picture. (M,)"""
+    return np.mean([cell["arrays"][key] for cell in cells], axis=0)
+
+
+def table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """One row a method and training."""
+    rows = []
+    for (training, method), own in grouped(cells, lambda cell: (training_of(cell), cell["method"])).items():
+        if method == "base":
+            english = mean_of(own, "english test")
+            rows.append({"training": training, "method": "English captions (the ceiling)", "test": shown(english)})
+        first = own[0]
+        row = {"training": training, "method": title_of(method), "test": shown(mean_of(own, "test"))}
+        if "varied" in first["arrays"]:
+            row["varied"] = shown(mean_of(own, "varied"))
+        if first["seconds_a_step"]:
+            row["trained"] = f"{first['parameters'] / 1e6:.2f} M"
+            # the quickest: what else the machine did only ever adds
+            row["s a step"] = f"{min(cell['seconds_a_step'] for cell in own):.2f}"
+            row["GB"] = f"{median(cell['peak_bytes'] for cell in own) / 1e9:.1f}"
+            row["MB on disk"] = f"{first['bytes'] / 1e6:.1f}"
+            row["seeds"] = str(len(own))
+        rows.append(row)
+    return rows
+
+
+def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> str:
+    """Mean difference over blocks with its interval; each block has pictures of its own, resampled apart."""
+    generator = np.random.default_rng(0)
+    found = [one - other for one, other in zip(ours, theirs, strict=True)]
+    draws = [np.mean([d[generator.integers(len(d), size=len(d))].mean() for d in found]) for _ in range(2000)]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    verdict = "above" if low > 0 else "below" if high < 0 else "tie"
+    return f"{np.mean([d.mean() for d in found]):+.1f} [{low:+.1f}, {high:+.1f}] {verdict}"
+
+
+def over_languages(cells: list[dict[str, Any]], reference: str) -> list[dict[str, str]]:
+    """Mean over languages, a row a world, pairs and method: its score, and how far the reference is from it."""
+    rows = []
+    trained = [cell for cell in cells if cell["method"] in CONTENDERS]
+    for world, block in grouped(trained, lambda cell: (cell["regime"], cell["noise"])).items():
+        name = training_of({"language": "", "regime": world[0], "noise": world[1]}).lstrip(", ")
+        # one set of scores a language and test set, means over seeds
+        sums: dict[str, dict[tuple[str, str], np.ndarray]] = {}
+        for (method, language), own in grouped(block, lambda cell: (cell["method"], cell["language"])).items():
+            found = sums.setdefault(method, {})
+            found.update({(language, key): mean_of(own, key) for key in own[0]["arrays"]})
+        for method, found in sums.items():
+            row = {"training": name, "method": title_of(method)}
+            for kind in ("test", "varied"):
+                keys = [key for key in found if key[1] == kind]
+                if not keys:
+                    continue
+                row[f"{kind}, mean"] = f"{np.mean([found[key].mean() for key in keys]):.1f}"
+                row[f"{kind} in"] = " ".join(key[0] for key in keys)
+                ours = sums.get(reference, {})
+                if method != reference and all(key in ours for key in keys):
+                    row[f"{reference} against it, {kind}"] = apart(
+                        [ours[key] for key in keys], [found[key] for key in keys]
+                    )
+            rows.append(row)
+    return rows
+
+
+def at_several_rates(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cells of methods that were trained at more than one rate of noise."""
+    trained = [cell for cell in cells if cell["method"] in CONTENDERS]
+    rates = grouped(trained, lambda cell: (training_of({**cell, "noise": 0}), cell["method"]))
+    several = [own for own in rates.values() if len({cell["noise"] for cell in own}) > 1]
+    return [cell for own in several for cell in own]
+
+
+def noise_table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """How much of its own score without noise each method keeps, by rate."""
+    rows = []
+    for (training, method), own in grouped(
+        at_several_rates(cells), lambda cell: (training_of({**cell, "noise": 0}), cell["method"])
+    ).items():
+        row = {"training": training, "method": title_of(method)}
+        rates = grouped(own, lambda cell: cell["noise"])
+        clean = mean_of(rates[min(rates)], "test").mean()
+        for rate in sorted(rates):
+            value = mean_of(rates[rate], "test").mean()
+            row[f"{rate:.0%}"] = f"{value:.1f}" + (f" ({value - clean:+.1f})" if rate != min(rates) else "")
+        rows.append(row)
+    return rows
+
+
+def noise_plot(cells: list[dict[str, Any]], path: Path) -> None:
+    """Sum of recalls by noise rate, a line a method, a panel a training."""
+    from matplotlib.figure import Figure
+
+    blocks = grouped(at_several_rates(cells), lambda cell: training_of({**cell, "noise": 0}))
+    figure = Figure(figsize=(max(6.4, 5.2 * len(blocks)), 5.2), layout="constrained")
+    lines: dict[str, Any] = {}
+    methods = list(dict.fromkeys(cell["method"] for own in blocks.values() for cell in own))
+    for index, (training, own) in enumerate(blocks.items()):
+        axes = figure.add_subplot(1, len(blocks), index + 1)
+        for method, found in grouped(own, lambda cell: cell["method"]).items():
+            rates = grouped(found, lambda cell: cell["noise"])
+            values = [mean_of(rates[rate], "test").mean() for rate in sorted(rates)]
+            number = methods.index(method)
+            style = {"marker": "osD^vPX*"[number % 8], "color": f"C{number % 10}"}
+            lines[title_of(method)] = axes.plot([100 * rate for rate in sorted(rates)], values, **style)[0]
+        axes.set(title=training, xlabel="words gone wrong in the training translations, %", ylabel="sum of recalls")
+        axes.grid(alpha=0.3)
+    # below: many lines lie close together, and none may be hidden
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
