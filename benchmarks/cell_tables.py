@@ -69,8 +69,8 @@ def over_languages(cells: list[dict[str, Any]], reference: str) -> list[dict[str
     """Mean over languages, a row a world, pairs and method: its score, and how far the reference is from it."""
     rows = []
     trained = [cell for cell in cells if cell["method"] in CONTENDERS]
-    for world, block in grouped(trained, lambda cell: (cell["regime"], cell["noise"])).items():
-        name = training_of({"language": "", "regime": world[0], "noise": world[1]}).lstrip(", ")
+    for world, block in grouped(trained, lambda cell: training_of({**cell, "language": ""})).items():
+        name = world.lstrip(", ")
         # one set of scores a language and test set, means over seeds
         sums: dict[str, dict[tuple[str, str], np.ndarray]] = {}
         for (method, language), own in grouped(block, lambda cell: (cell["method"], cell["language"])).items():

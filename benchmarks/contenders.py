@@ -10,6 +10,12 @@ from ccr_adapters.cli.recipe import Recipe, recipe_from_dict
 LORA = {"peft_type": "LORA", "r": 16, "lora_alpha": 32}
 ADAPTER_RATE, BLOCK_RATE = {"learning_rate": 2e-3}, {"learning_rate": 2e-4}
 TWO_STAGES = [{"name": "cla", "share": 0.6}, {"name": "cma", "share": 0.4, "rate": 0.1}]
+NRCCR = {
+    "method": "nrccr",
+    "adapter": {"peft_type": "FULL", "head": False},
+    "arguments": {**BLOCK_RATE, "auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0},
+    "tiny_rates": {"learning_rate": 2.5},  # the head starts from nothing
+}
 # One line a row of the table: the method, its adapter, its stages with their share of the epochs and of the rate.
 CONTENDERS: dict[str, dict[str, Any]] = {
     "mla": {
@@ -34,23 +40,20 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": TWO_STAGES,
         "arguments": BLOCK_RATE,
     },
-    "nrccr": {
-        "title": "NRCCR",
-        "method": "nrccr",
-        "adapter": {"peft_type": "FULL", "head": False},
-        "stages": [{"name": "joint", "share": 1.0}],
-        "arguments": {**BLOCK_RATE, "auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0},
-        "tiny_rates": {"learning_rate": 2.5},  # the head starts from nothing
+    "nrccr": {**NRCCR, "title": "NRCCR", "stages": [{"name": "joint", "share": 1.0}]},
+    "nrccr+long": {
+        **NRCCR,
+        "title": "NRCCR, six times the epochs",
+        "stages": [{"name": "joint", "share": 6.0}],
+        "epochs": 6.0,
     },
     "nrccr-plain": {
+        **NRCCR,
         "title": "NRCCR's network, triplet losses alone",
-        "method": "nrccr",
-        "adapter": {"peft_type": "FULL", "head": False},
         "stages": [
             {"name": "joint", "share": 1.0, "terms": {"similarity": 0, "feature": 0, "cycle": 0, "adversarial": 0}}
         ],
         "arguments": {**BLOCK_RATE, "max_grad_norm": 2.0},
-        "tiny_rates": {"learning_rate": 2.5},
     },
     "cl2cm": {
         "title": "CL2CM",
@@ -180,6 +183,9 @@ def title_of(method: str) -> str:
 
 def training_of(cell: dict[str, Any]) -> str:
     """What a block of rows was trained on."""
-    pairs = {"all": "all pairs", "2900": "2,900 pairs", "tiny": "tiny world"}[cell["regime"]]
+    if cell["regime"] == "tiny":
+        pairs = "tiny world"
+    else:
+        pairs = f"{cell['pairs']:,} pairs" if cell["pairs"] else "all pairs"
     noise = f", {cell['noise']:.0%} noise" if cell["noise"] else ""
     return f"{cell['language']}, {pairs}{noise}"

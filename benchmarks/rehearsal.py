@@ -29,13 +29,14 @@ import torch
 from datasets import Dataset, load_dataset
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from ccr_adapters.data.tiny_world import describe, sample_scenes, translate
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.vocabulary import train_tokenizer
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
-from measure import Clock, Peak, machine, machine_line, precision, wait_for
+from measure import Bar, Clock, Peak, machine, machine_line, precision, wait_for
 from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, Size, model_of
 from writing import add_outputs, tell
 
@@ -44,7 +45,7 @@ def write_shards(folder: Path, pairs: int, rows: int, width: int) -> list[Path]:
     """Write the pairs, a shard at a time; shards that are there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"pairs-{start // rows:05d}.parquet" for start in range(0, pairs, rows)]
-    for number, path in enumerate(paths):
+    for number, path in enumerate(tqdm(paths, unit="shard", leave=False, disable=None)):
         if path.is_file():
             continue
         count = min(rows, pairs - number * rows)
@@ -138,7 +139,7 @@ def disk_bytes() -> int:
 
 
 def stage(
-    name: str, args: argparse.Namespace, model: CCRModel, data: Rows, lengths: list[int], rate: float
+    name: str, args: argparse.Namespace, model: CCRModel, data: Rows, lengths: list[int], rate: float, bar: Bar
 ) -> dict[str, Any]:
     """Train one stage; what it took."""
     terms = DASD.stages[name]
@@ -160,7 +161,7 @@ def stage(
             disable_tqdm=True,
         )
         trainer = CCRTrainer(
-            method, arguments, lengths=lengths, train_dataset=data, data_collator=collator, callbacks=[clock]
+            method, arguments, lengths=lengths, train_dataset=data, data_collator=collator, callbacks=[clock, bar]
         )
         trainer.train()
     steps = args.steps / clock.seconds
@@ -205,7 +206,8 @@ def main(argv: list[str] | None = None) -> int:
     model.trainable(LANGUAGE)
     lengths = [len(text.split()) for text in rows["translation"]]
     rate = matmul_rate(size, args.bf16, args.device)
-    found = [stage(name, args, model, Rows(rows), lengths, rate) for name in ("cla", "cma")]
+    bar = Bar(2 * (args.steps + 1))
+    found = [stage(name, args, model, Rows(rows), lengths, rate, bar) for name in ("cla", "cma")]
     on_disk = sum(path.stat().st_size for path in paths) / 1e6
     memory = {name: peak.megabytes() for name, peak in peaks.items()}
     around = [

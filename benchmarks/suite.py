@@ -4,12 +4,14 @@
     python benchmarks/suite.py --captions captions.txt --count 29000 --sections encode
     python benchmarks/suite.py --device cuda --bf16 --batch 1024 --json cuda.json
     python benchmarks/suite.py --json suite.json --write docs/performance.md --plot docs/images/performance.png
+    python benchmarks/suite.py --sizes vit-b-32 vit-b-16 vit-l-14 xlm-r-base --count 128 --batch 8 --write docs/performance.md
 
 Every figure is a ratio within one process, its rows measured in turns: the median over the rounds of each row's time by
 that of the section's reference in the same round. Memory is that of a process for each row. The rows are the bare encoder,
 LoRA (r=16, all linear layers), MLA's static acquirer, DASD, DASD whose adapters start behind its frozen prefix, and the
 published schedule of DASD: every caption padded to 77 tokens, two passes of their own over the prefix, nothing cached.
 Encoders have random weights, on which speed does not depend. `compare.py` tells two runs apart.
+One size is written to the page's place `suite`, several to its place `sizes`.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
-    add_outputs(parser, "suite")
+    add_outputs(parser, "suite", "sizes")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
     args = parser.parse_args(argv)
     if args.quick:
@@ -141,8 +143,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parsed(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    captions = captions_of(args.captions)[: args.count]
-    tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
+    everything = captions_of(args.captions)
+    # of all captions, as a language's is: one of few cuts words into more pieces
+    tokenizer = train_tokenizer(everything, size=8000, max_length=LONGEST)
+    captions = everything[: args.count]
     figures: Rows = []
     planned = [(size, section) for size in args.sizes for section in args.sections]
     with tqdm(planned, unit="section", disable=None) as bar:
@@ -161,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         f"medians of {counted(args.rounds, 'round')}",
     )
     found = {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
-    tell(args, "suite", tables(figures), note, found)
+    tell(args, "suite" if len(args.sizes) == 1 else "sizes", tables(figures), note, found)
     if args.plot:
         save_figure(ratio_bars(figures, note), args.plot)
     return 0

@@ -105,6 +105,13 @@ def test_a_method_is_shown_where_it_has_all_languages(methods):
     assert methods.in_all_languages(noisy, [*cells, noisy])
 
 
+def test_a_block_says_how_many_pairs_it_had(contenders):
+    assert contenders.training_of(CELL) == "de, 2,900 pairs"
+    assert contenders.training_of({**CELL, "pairs": 1450, "noise": 0.2}) == "de, 1,450 pairs, 20% noise"  # a quick run
+    assert contenders.training_of({**CELL, "regime": "all", "pairs": None}) == "de, all pairs"
+    assert contenders.training_of({**CELL, "regime": "tiny"}) == "de, tiny world"
+
+
 def test_the_plan_of_a_quick_run(methods, contenders):
     args = methods.parsed(["--quick", "--worlds", "tiny"])
     cells = methods.plan(args)

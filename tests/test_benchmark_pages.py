@@ -23,6 +23,7 @@ RUNS = {
     "optimiser_states": ("--size tiny --steps 2 --batch 4 --optim adamw_torch", "resumes bit for bit"),
     "rehearsal": ("--data {home}/shards --pairs 60 --shard 30 --size tiny --batch 4 --steps 2", "cma"),
     "gradcache": ("--size tiny --batch 8 --chunk 4 --rounds 1 --threads 1", "seconds a sample"),
+    "pictures": ("--count 6 --pixels 64 48 --size tiny --batch 2 --rounds 1 --threads 1", "decoded ahead"),
     "serving": ("--clients 2 --captions 4 --seconds 0.6", "against loop"),
     "language_id": ("--count 20", "taken for cs"),
 }

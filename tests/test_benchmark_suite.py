@@ -17,7 +17,9 @@ def run(programs, tmp_path_factory):
     """Folder of a run over the smallest towers, with all that it writes."""
     home = tmp_path_factory.mktemp("suite")
     (home / "captions.txt").write_text("\n".join(f"ein Hund {i} " + "im Schnee " * (i % 5) for i in range(40)))
-    (home / "page.md").write_text("# Page\n<!-- suite:begin -->\n<!-- suite:end -->\n")
+    (home / "page.md").write_text(
+        "# Page\n<!-- suite:begin -->\n<!-- suite:end -->\n<!-- sizes:begin -->\n<!-- sizes:end -->\n"
+    )
     options = [
         "--captions",
         str(home / "captions.txt"),

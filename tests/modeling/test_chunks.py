@@ -98,6 +98,48 @@ def test_methods_that_read_more_than_one_pass(name, bases, rows, german_tokenize
     same(method.eval(), only(rows(model), "target_", "source_", "visual_", "image_", *back), 4)
 
 
+def test_chunks_are_of_like_length_and_no_longer(bases, german, german_tokenizer):
+    """Rows come back in their order, with states and features, however long their neighbours are."""
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", ADAPTERS["dasd"](), tokenizer=german_tokenizer)
+    model.trainable("de")
+    texts = [" ".join(german[0].split()[:count]) for count in (1, 4, 1, 3, 1, 2, 1)]
+    batch = model.processor.pad(model.processor.token_ids(texts, "de"), "de")
+    given = (batch.input_ids, batch.attention_mask, batch.pooled_at, "de")
+    vectors, states, condition = model.target_features(*given)
+    widths, whole = [], model._adapted_rows
+    model._adapted_rows = lambda ids, *rest: widths.append(ids.shape[1]) or whole(ids, *rest)
+    with model.in_chunks(2):
+        cut, cut_states, cut_condition = model.target_features(*given)
+    lengths = sorted(batch.attention_mask.sum(1).tolist(), reverse=True)
+    assert widths == lengths[::2]
+    assert len(set(widths)) > 2
+    torch.testing.assert_close(cut, vectors)
+    real = batch.attention_mask.bool()
+    torch.testing.assert_close(cut_states[real], states[real])
+    assert torch.equal(cut_condition.input_ids, batch.input_ids)
+    assert torch.equal(cut_condition.pooled_at, batch.pooled_at)
+    for half in ("related", "agnostic"):
+        torch.testing.assert_close(getattr(cut_condition.features["de"], half), getattr(condition.features["de"], half))
+    with model.in_chunks(2):  # without a mask nobody knows where padding begins
+        widths.clear()
+        model.target_features(batch.input_ids, None, batch.pooled_at, "de")
+    assert set(widths) == {batch.input_ids.shape[1]}
+
+
+def test_padding_that_is_read_stays(bases, german, german_tokenizer):
+    model = CCRModel.from_base(bases["clip"])
+    settings = {"r": 4, "condition_dim": 16, "generator_rank": 4, "init_weights": False}
+    model.add_language("de", DASDConfig(**settings, sa_all_positions=True), tokenizer=german_tokenizer)
+    model.trainable("de")
+    batch = model.processor.pad(model.processor.token_ids(german[:6], "de"), "de")
+    given = (batch.input_ids, batch.attention_mask, batch.pooled_at, "de")
+    expected = model.target_features(*given)[0]
+    with model.in_chunks(2):
+        torch.testing.assert_close(model.target_features(*given)[0], expected)
+
+
 def test_a_batch_of_two_languages(bases, german, german_tokenizer):
     torch.manual_seed(5)
     model = CCRModel.from_base(bases["clip"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 
 import pytest
 import torch
@@ -100,6 +101,18 @@ def test_padding():
     assert pad_ids([[1, 5, 3]], 9, 2).input_ids.tolist() == [[1, 5, 3]]  # nothing is cut here
     assert pad_ids([], 9).input_ids.shape == (0, 0)
     assert batch.input_ids.dtype == batch.attention_mask.dtype == torch.long
+
+
+def test_padding_equals_a_loop():
+    generator = random.Random(0)
+    rows = [[generator.randrange(1, 100) for _ in range(generator.randint(1, 12))] for _ in range(50)]
+    batch = pad_ids(rows, 7)
+    for row, ids, mask, end in zip(
+        rows, batch.input_ids.tolist(), batch.attention_mask.tolist(), batch.pooled_at, strict=True
+    ):
+        assert ids == row + [7] * (len(ids) - len(row))
+        assert mask == [1] * len(row) + [0] * (len(ids) - len(row))
+        assert int(end) == len(row) - 1
 
 
 def test_a_tokenizer_without_padding_pads_with_anything(tokenizer):

@@ -75,7 +75,10 @@ def encode(
     dtype: Annotated[str, typer.Option(help="Of the vectors: float32 or float16.")] = "float32",
     precision: Annotated[str, typer.Option(help="Of the model: float32, bfloat16 or float16.")] = "float32",
     shard_rows: Annotated[int, typer.Option(min=1, help="Most rows of a shard; a kill costs one at most.")] = 8192,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows a forward pass; default 64 pictures, or captions to a budget of tokens."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Threads that read and decode pictures; 0: up to four.")] = 0,
     device: Annotated[str | None, typer.Option(help="Default: the accelerator if there is one.")] = None,
     allow_missing: Annotated[

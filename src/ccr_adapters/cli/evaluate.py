@@ -150,7 +150,9 @@ def evaluate(
         Path | None, typer.Option(help="Folder for plots (matplotlib); --force draws finished ones too.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind the intervals; 0 for none.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Captions of one batch.")] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Captions of one batch; default as many as fit a budget of tokens.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Default: the accelerator if there is one.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Compute again what is finished.")] = False,
 ) -> None:

@@ -67,7 +67,7 @@ class Evaluation:
         leak: The leak check.
         before: Also score each adapter's base as it is.
         bootstrap: Resamples behind the intervals; 0 for none.
-        batch_size: Captions of a forward pass.
+        batch_size: Captions of a forward pass; `None` takes as many as fit a budget of tokens.
         device: Where the models run.
         force: Compute again what is finished.
         drawn: Called with what was scored, for plots; `None` for none.
@@ -84,7 +84,7 @@ class Evaluation:
         *,
         before: bool = False,
         bootstrap: int = 1000,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         device: str | None = None,
         force: bool = False,
         drawn: Callable[[Vectors], None] | None = None,
@@ -194,8 +194,7 @@ class Evaluation:
             return self._encode(model, captions, row.code), visual
         if row.code is None:
             return self._encode(model, translated.texts, None), visual
-        size = {"batch_size": self.batch_size, "show_progress": False}
-        other = model.encode_source(translated.texts, row.code, **size).cpu()
+        other = model.encode_source(translated.texts, row.code, batch_size=self.batch_size, show_progress=False).cpu()
         return fused(self._encode(model, captions, row.code), other, visual, WEIGHT)
 
     def _translations(self, row: Row) -> Translated:

@@ -85,10 +85,10 @@ def evaluate_model(
         weight: Share of the captions' own scores in that sum.
     """
     spoken = captions or language or "en"
-    text = model.encode_text(questions.captions[spoken], language, batch_size=128, show_progress=False).cpu()
+    text = model.encode_text(questions.captions[spoken], language, show_progress=False).cpu()
     visual = gallery_of(model, questions, language, visual)
     if translated is not None:
-        other = model.encode_source(translated, language, batch_size=128, show_progress=False).cpu()
+        other = model.encode_source(translated, language, show_progress=False).cpu()
         text, visual = fused(text, other, visual, weight)
     return evaluate_retrieval(text, visual, questions.caption_to_image[spoken], bootstrap=bootstrap)
 

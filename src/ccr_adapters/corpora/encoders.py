@@ -1,4 +1,4 @@
-"""Rows of a corpus to vectors: captions many at a time, pictures decoded by threads ahead of the image tower."""
+"""Rows of a corpus to vectors: captions tokenised, and pictures decoded, by threads ahead of the encoder."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from ccr_adapters.processing.pictures import UNREADABLE, load_picture
 
 logger = logging.getLogger(__name__)
 
-# Captions are sorted by length inside of so many batches.
-_SORTED = 16
+# pictures of a pass, and so of a piece
+_PICTURES = 64
+# captions of a piece, which are sorted by length
+_SORTED = 1024
 # what Pillow raises over broken files: its readers are many; image processors refuse extreme shapes with a ValueError
 _BROKEN = (
     *UNREADABLE,
@@ -59,7 +61,13 @@ class RowEncoder:
     """
 
     def __init__(
-        self, model: CCRModel, plan: Plan, *, language: str | None = "active", batch_size: int = 64, workers: int = 4
+        self,
+        model: CCRModel,
+        plan: Plan,
+        *,
+        language: str | None = "active",
+        batch_size: int | None = None,
+        workers: int = 4,
     ) -> None:
         """Prepare.
 
@@ -67,7 +75,7 @@ class RowEncoder:
             model: The model, with a processor.
             plan: What is encoded.
             language: Language of the captions, or for whose captions the pictures are.
-            batch_size: Rows a forward pass.
+            batch_size: Rows a forward pass; `None`: captions as many as fit a budget of tokens, pictures 64.
             workers: Threads that read and decode pictures.
 
         Raises:
@@ -81,10 +89,10 @@ class RowEncoder:
         self._captions = plan.columns.what == "captions"
         if not self._captions and "image" not in model.modalities:
             raise DataError("This model has no image tower, so it cannot encode pictures. Take a dual encoder (CLIP).")
-        self._batch_size = batch_size
+        self._batch_size = batch_size if batch_size or self._captions else _PICTURES
 
     def pieces(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Prepared]]]:
-        """Read shards, one after the other; while a piece of one is encoded, pictures of the next are decoded.
+        """Read shards, one after the other; while a piece of one is encoded, the next is tokenised or decoded.
 
         Args:
             shards: What to read.
@@ -93,10 +101,8 @@ class RowEncoder:
             Rows for `encode`, and their shard. No piece has rows of two shards, and where one ends does not depend on its
             neighbours: neither do the vectors.
         """
-        if self._captions:
-            yield from map(self._prepare, self._read(shards))
-        else:
-            yield from ahead(self._prepare, self._read(shards), workers=self._workers)
+        # one thread for captions: the tokenizers have their own
+        yield from ahead(self._prepare, self._read(shards), workers=1 if self._captions else self._workers)
 
     def encode(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Encode a piece of a shard; where memory runs out, it is tried again with half as many rows a pass.
@@ -115,6 +121,7 @@ class RowEncoder:
             try:
                 return self._encode([each.value for each in prepared], size)
             except torch.OutOfMemoryError as error:
+                size = size or len(prepared)
                 if size == 1:
                     raise DataError("There is not enough memory for one row a pass. Take a smaller model.") from error
             # outside of the handler, which holds on to the tensors of the pass that failed
@@ -122,11 +129,12 @@ class RowEncoder:
             torch.cuda.empty_cache()
             logger.warning("Out of memory with %d rows a pass; it goes on with %d.", size, self._batch_size)
 
-    def _encode(self, values: list[Any], size: int) -> NDArray[np.float32]:
+    def _encode(self, values: list[Any], size: int | None) -> NDArray[np.float32]:
         if self._captions:
-            found = self._model.encode_text(values, self.language, batch_size=size, show_progress=False)
+            found = self._model.encode_ids(values, self.language, batch_size=size)
         else:
-            batches = [values[start : start + size] for start in range(0, len(values), size)]
+            step = size or _PICTURES
+            batches = [values[start : start + step] for start in range(0, len(values), step)]
             found = torch.cat([encode_pixels(self._model, _stacked(batch), self.language) for batch in batches])
         vectors: NDArray[np.float32] = found.float().cpu().numpy()
         return vectors
@@ -134,7 +142,7 @@ class RowEncoder:
     # ------------------------------------------------------------------------------------------- rows to values
 
     def _read(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, list[Row]]]:
-        size = self._batch_size * (_SORTED if self._captions else 1)
+        size = _SORTED if self._captions else self._batch_size
         for shard in shards:
             rows = self._plan.rows(shard)
             while piece := list(islice(rows, size)):
@@ -143,8 +151,15 @@ class RowEncoder:
     def _prepare(self, piece: tuple[Shard, list[Row]]) -> tuple[Shard, list[Prepared]]:
         shard, rows = piece
         if self._captions:
-            return shard, [Prepared(row, row.content, row.problem) for row in rows]
+            return shard, self._tokenised(rows)
         return shard, [self._picture(row) for row in rows]
+
+    def _tokenised(self, rows: list[Row]) -> list[Prepared]:
+        """Captions to token ids; in another thread."""
+        good = [str(row.content) for row in rows if not row.problem]
+        with self._model.shelf.using(self._model, [] if self.language is None else [self.language]):
+            ids = iter(self._processor.token_ids(good, self.language))
+        return [Prepared(row, problem=row.problem) if row.problem else Prepared(row, next(ids)) for row in rows]
 
     def _picture(self, row: Row) -> Prepared:
         """Read, decode and bring to the form that the tower takes; in any thread."""

@@ -37,14 +37,14 @@ class ShardWorker:
         name: str,
         what: str,
         language: str | None,
-        batch_size: int,
+        batch_size: int | None,
         workers: int,
         allow_missing: bool,
     ) -> None:
         """Remember what to do; the model is loaded with the first shard, where an error can be told."""
         self._folder, self._load, self._name, self._what = Path(folder), load, name, what
         self._language = language
-        self._options = {"batch_size": batch_size, "workers": workers}
+        self._options: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
         self._allow_missing = allow_missing
         self._ready: tuple[Job, RowEncoder] | None = None
 
@@ -81,7 +81,7 @@ def encode_on_ray(
     name: str,
     language: str | None = "active",
     settings: Settings | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 4,
     allow_missing: bool = False,
     show_progress: bool | None = None,
@@ -98,7 +98,7 @@ def encode_on_ray(
         name: What the model is loaded from.
         language: As for `encode_corpus`.
         settings: What shards are like.
-        batch_size: Rows a forward pass.
+        batch_size: Rows a forward pass; default as `RowEncoder` has it.
         workers: Threads that decode pictures, in each worker.
         allow_missing: Go on where none of the pictures of a shard is there.
         show_progress: A bar; default where there is a terminal.

@@ -56,7 +56,7 @@ def encode_corpus(
     name: str | None = None,
     language: str | None = "active",
     settings: Settings | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 4,
     allow_missing: bool = False,
     show_progress: bool | None = None,
@@ -73,7 +73,7 @@ def encode_corpus(
         name: What the model is loaded from, for `encode.json`; default the name of its base.
         language: Language of the captions; `"active"` is the model's, `None` the base.
         settings: What shards are like.
-        batch_size: Rows a forward pass; may be another one when a job goes on.
+        batch_size: Rows a forward pass; default as `RowEncoder` has it. May be another one when a job goes on.
         workers: Threads that read and decode pictures.
         allow_missing: Go on where none of the pictures of a shard is there.
         show_progress: A bar; default where there is a terminal.

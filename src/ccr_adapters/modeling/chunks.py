@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -19,7 +20,6 @@ from ccr_adapters.dasd import Condition
 from ccr_adapters.dasd.condition import Features
 
 Encoded = tuple[Tensor, Tensor, Condition]
-_OF_ROWS = ("input_ids", "attention_mask", "pooled_at")
 
 
 def splits(rows: int | None, count: int) -> bool:
@@ -60,45 +60,69 @@ def encode_in_chunks(
     pooled_at: Tensor | None,
     language: str | Sequence[str],
     source: bool,
+    *,
     keep_states: bool,
+    lengths: Tensor | None = None,
 ) -> Encoded:
     """`CCRModel`'s pass over captions, `rows` at a time; arguments and result as there.
 
     A checkpoint hands on tensors alone, so the disentangled features leave it beside the vectors, and are put together by
     language, in the order of the rows. Token states are most of what outlives a chunk: without `keep_states` there are none.
+
+    Args:
+        encode: The pass over all its rows.
+        rows: Rows at a time.
+        input_ids: As there. (B, L)
+        attention_mask: As there. (B, L)
+        pooled_at: As there. (B,)
+        language: As there.
+        source: As there.
+        keep_states: Whether token states are wanted.
+        lengths: Where each caption's padding begins, if nothing reads it. Captions of like length are then encoded
+            together, and no further: a batch of thousands has a long caption somewhere. (B,)
     """
-    count = len(input_ids)
+    count, width = input_ids.shape
+    codes = [language] * count if isinstance(language, str) else list(language)
+    ends_at = [width] * count if lengths is None else lengths.tolist()
+    order = sorted(range(count), key=lambda row: -ends_at[row])
     vectors, states, passes = [], [], []
     features: dict[str, list[Features]] = {}
     for piece in _slices(rows, count):
+        chosen = order[piece]
+        here, upto, own = input_ids.new_tensor(chosen), max(1, ends_at[chosen[0]]), [codes[row] for row in chosen]
         met: list[Condition] = []
 
-        def part(piece: slice = piece, met: list[Condition] = met) -> tuple[Tensor, ...]:
-            mask, ends = (None if each is None else each[piece] for each in (attention_mask, pooled_at))
-            own = language if isinstance(language, str) else list(language)[piece]
-            vector, state, condition = encode(input_ids[piece], mask, ends, own, source)
+        def part(
+            here: Tensor = here, upto: int = upto, own: list[str] = own, met: list[Condition] = met
+        ) -> tuple[Tensor, ...]:
+            mask = None if attention_mask is None else attention_mask[here, :upto]
+            ends = None if pooled_at is None else pooled_at[here]
+            vector, state, condition = encode(input_ids[here, :upto], mask, ends, own, source)
             met[:] = [condition]
             halves = [half for each in condition.features.values() for half in (each.related, each.agnostic)]
             return vector, state if keep_states else state[:, :0], *halves
 
         vector, state, *halves = checkpoint(part, use_reentrant=False)
         vectors.append(vector)
-        states.append(state)
-        (own,) = met
-        for index, code in enumerate(own.features):
+        # what nothing reads is 0
+        states.append(F.pad(state, (0, 0, 0, width - upto)) if keep_states and lengths is not None else state)
+        (condition,) = met
+        for index, code in enumerate(condition.features):
             features.setdefault(code, []).append(Features(*halves[2 * index : 2 * index + 2]))
-        own.features, own.cores, own.prefix_states = {}, {}, {}  # of a graph that is gone
-        passes.append(own)
-    codes = [language] * count if isinstance(language, str) else list(language)
-    ids, mask, ends = (_joined([getattr(each, name) for each in passes]) for name in _OF_ROWS)
-    condition = Condition(ids, mask, codes, ends)
-    condition.features = {
-        code: Features(torch.cat([each.related for each in found]), torch.cat([each.agnostic for each in found]))
-        for code, found in features.items()
-    }
-    return torch.cat(vectors), torch.cat(states), condition
+        condition.features, condition.cores, condition.prefix_states = {}, {}, {}  # of a graph that is gone
+        passes.append(condition)
+    back = input_ids.new_tensor(order).argsort()
+    ends = _joined(passes, "pooled_at")
+    whole = Condition(input_ids, attention_mask, codes, None if ends is None else ends[back])
+    if lengths is None:  # the pass may have padded them
+        whole.input_ids, whole.attention_mask = _joined(passes, "input_ids"), _joined(passes, "attention_mask")
+    for code, found in features.items():
+        own_back = input_ids.new_tensor([row for row in order if codes[row] == code]).argsort()
+        halves = [torch.cat([getattr(each, half) for each in found])[own_back] for half in ("related", "agnostic")]
+        whole.features[code] = Features(*halves)
+    return torch.cat(vectors)[back], torch.cat(states)[back], whole
 
 
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
+def _joined(passes: list[Condition], name: str) -> Tensor | None:
+    there = [getattr(each, name) for each in passes if getattr(each, name) is not None]
     return torch.cat(there) if there else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from transformers import BatchFeature
 
 from ccr_adapters.errors import CaptionError, ConfigError, LanguageError
 from ccr_adapters.modeling.interfaces import Encodes
+from ccr_adapters.modeling.packing import passes, rows_a_pass
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.ahead import ahead
@@ -21,9 +22,8 @@ from ccr_adapters.processing.pictures import as_list, check_pictures
 
 # from here on a bar appears by itself
 _LONG_WORK = 2048
-# a batch ends where captions get shorter than this share of its longest, if it has so many rows already
-_LIKE_LENGTH = 0.8
-_SMALLEST_BATCH = 8
+# captions that are sorted together, and tokenised while those before them are encoded
+_WINDOW = 4096
 
 
 def processor_of(model: Encodes) -> CCRProcessor:
@@ -45,7 +45,7 @@ def encode_text(
     captions: str | Sequence[str],
     language: str | Sequence[str | None] | None = "active",
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     show_progress: bool | None = None,
 ) -> Tensor:
     """Encode captions.
@@ -55,7 +55,7 @@ def encode_text(
         captions: One or many.
         language: Code of their language, or one code a caption. `"active"` is the model's active language; `None`,
             `"en"` and `"__base__"` are the base.
-        batch_size: Captions a forward pass.
+        batch_size: Most captions a forward pass; `None` takes as many as fit a budget of tokens.
         show_progress: A progress bar; by default from 2,048 captions on.
 
     Returns:
@@ -79,22 +79,67 @@ def encode_text(
         raise LanguageError(
             f"These languages do not share a space ({named}): encode their captions one after the other."
         )
+    windows = [slice(start, start + _WINDOW) for start in range(0, len(texts), _WINDOW)]
+
+    def tokenised(window: slice) -> list[list[int]]:
+        return _token_ids(processor, texts[window], codes[window])
+
+    features: Tensor | None = None
+    bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not is_long(show_progress, len(texts)))
+    # one thread, since the tokenizers have their own; a search asks for one window and needs none
+    rows = ahead(tokenised, windows, workers=1) if len(windows) > 1 else map(tokenised, windows)
+    with bar:
+        for window, ids in zip(windows, rows, strict=True):
+            encoded = encode_ids(model, ids, codes[window], batch_size=batch_size, progress=bar.update)
+            if features is None:
+                features = encoded.new_empty((len(texts), encoded.shape[1]))
+            features[window] = encoded
+    return torch.empty((0, model.dim_of(next(iter(codes), None)))) if features is None else features
+
+
+def _token_ids(processor: CCRProcessor, texts: Sequence[str], codes: Sequence[str | None]) -> list[list[int]]:
+    """Ids of captions, each by the tokenizer of its language."""
     rows: list[list[int]] = [[] for _ in texts]
     for code in dict.fromkeys(codes):
         chosen = [index for index, own in enumerate(codes) if own == code]
         for index, ids in zip(chosen, processor.token_ids([texts[i] for i in chosen], code), strict=True):
             rows[index] = ids
+    return rows
 
+
+def encode_ids(
+    model: Encodes,
+    rows: Sequence[list[int]],
+    codes: Sequence[str | None],
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Tensor:
+    """Encode captions that are token ids already, as workers make them ahead of the encoder.
+
+    Args:
+        model: The model.
+        rows: What `CCRProcessor.token_ids` gives; at least one.
+        codes: Language of each, as `CCRModel.resolve_language` gives it; all of one space.
+        batch_size: As for `encode_text`.
+        progress: Called with the number of captions that were just encoded.
+
+    Returns:
+        L2-normalised vectors in the order of the rows, on the model's device. (N, d)
+    """
+    processor = processor_of(model)
     features: Tensor | None = None
-    bar = tqdm(total=len(texts), desc="Captions", unit="captions", disable=not is_long(show_progress, len(texts)))
-    with torch.inference_mode(), bar:
-        for batch in _batches(model, rows, codes, batch_size):
+    with torch.inference_mode():
+        for batch in passes(model, rows, codes, batch_size):
             encoded = _encode_batch(model, processor, [rows[i] for i in batch], [codes[i] for i in batch])
             if features is None:
-                features = encoded.new_empty((len(texts), encoded.shape[1]))
+                features = encoded.new_empty((len(rows), encoded.shape[1]))
             features[torch.tensor(batch, device=features.device)] = encoded
-            bar.update(len(batch))
-    return torch.empty((0, model.dim_of(next(iter(codes), None)))) if features is None else features
+            if progress is not None:
+                progress(len(batch))
+    if features is None:
+        raise CaptionError("There are no captions to encode.")
+    return features
 
 
 def encode_source(
@@ -102,7 +147,7 @@ def encode_source(
     captions: str | Sequence[str],
     language: str | None = "active",
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     show_progress: bool | None = None,
 ) -> Tensor:
     """Encode captions of the base's own language for the space of a language.
@@ -114,7 +159,7 @@ def encode_source(
         model: The model.
         captions: One or many.
         language: Whose space.
-        batch_size: Captions a forward pass.
+        batch_size: As for `encode_text`.
         show_progress: A progress bar; by default from 2,048 captions on.
 
     Returns:
@@ -134,8 +179,11 @@ def encode_source(
     features = torch.empty((len(rows), model.dim_of(code)), device=model.device)
     bar = tqdm(total=len(rows), desc="Captions", unit="captions", disable=not is_long(show_progress, len(rows)))
     with torch.inference_mode(), bar:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        start = 0
+        while start < len(order):
+            most = rows_a_pass(len(rows[order[start]]), batch_size, model.device)
+            chosen = order[start : start + most]
+            start += most
             batch = processor.pad([rows[index] for index in chosen])
             if processor.pad_to_max_length:
                 # such a base reads the padding too
@@ -190,37 +238,6 @@ def _refuse_unit_vectors(vectors: Tensor, code: str, mask: Tensor | None) -> Non
             f"The head of {code!r} reads the base's vectors at their own length, and these are L2-normalised. Encode the "
             f"pictures for it: encode_image(pictures, language={code!r})."
         )
-
-
-def _batches(model: Encodes, rows: list[list[int]], codes: list[str | None], batch_size: int) -> Iterator[list[int]]:
-    """Rows that share a pass: of one kind, and of like length, so that little of the work is padding.
-
-    The base's rows take the base's own path; rows that share the base's tokenizer follow its padding. Those two kinds
-    stay apart, and everything else mixes, where the adapters know names per row. A few captions for the base stay in one
-    batch as they came, which gives the very bits that the base itself gives for them.
-    """
-    together = model.mixes_languages()
-
-    def kind(index: int) -> tuple[int, str]:
-        code = codes[index]
-        group = 0 if code is None else 1 if code not in model.vocabularies else 2
-        return group, "" if together or code is None else code
-
-    groups: dict[tuple[int, str], list[int]] = {}
-    for index in range(len(rows)):
-        groups.setdefault(kind(index), []).append(index)
-    for (group, _), members in sorted(groups.items()):
-        if group == 0 and len(members) <= batch_size:
-            yield members
-            continue
-        batch: list[int] = []
-        for index in sorted(members, key=lambda index: -len(rows[index])):
-            spread = bool(batch) and len(rows[index]) < _LIKE_LENGTH * len(rows[batch[0]])
-            if len(batch) == batch_size or (spread and len(batch) >= _SMALLEST_BATCH):
-                yield batch
-                batch = []
-            batch.append(index)
-        yield batch
 
 
 def _encode_batch(model: Encodes, processor: CCRProcessor, rows: list[list[int]], codes: list[str | None]) -> Tensor:

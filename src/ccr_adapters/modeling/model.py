@@ -23,7 +23,7 @@ from ccr_adapters.dasd.anatomy import width_of
 from ccr_adapters.errors import ConfigError, ImageError, LanguageError
 from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
 from ccr_adapters.modeling.chunks import map_in_chunks, splits
-from ccr_adapters.modeling.encoding import encode_image, encode_source, encode_text, map_visual
+from ccr_adapters.modeling.encoding import encode_ids, encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
 from ccr_adapters.modeling.passes import CaptionPasses
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
@@ -253,7 +253,7 @@ class CCRModel(CaptionPasses):
         captions: str | Sequence[str],
         language: str | Sequence[str | None] | None = "active",
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         show_progress: bool | None = None,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> Tensor:
@@ -267,6 +267,14 @@ class CCRModel(CaptionPasses):
             language = resolve_auto(self, captions, min_confidence)
         with self._using(language):
             return encode_text(self, captions, language, batch_size=batch_size, show_progress=show_progress)
+
+    def encode_ids(
+        self, rows: Sequence[list[int]], language: str | None = "active", *, batch_size: int | None = None
+    ) -> Tensor:
+        """Encode captions that are token ids already; see the function of that name. -> (N, d), L2-normalised"""
+        with self._using(language):
+            code = self.resolve_language(language)
+            return encode_ids(self, rows, [code] * len(rows), batch_size=batch_size)
 
     @contextmanager
     def _using(self, language: str | Sequence[str | None] | None) -> Iterator[None]:

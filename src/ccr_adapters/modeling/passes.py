@@ -150,8 +150,21 @@ class CaptionPasses(LanguageHost):
         with self.shelf.using(self, self._known_among(language)):
             if splits(self._rows_at_once, len(input_ids)):
                 rows: Any = self._rows_at_once
-                return encode_in_chunks(self._adapted_rows, rows, *given, keep_states)
+                lengths = self._lengths(attention_mask, language)
+                return encode_in_chunks(self._adapted_rows, rows, *given, keep_states=keep_states, lengths=lengths)
             return self._adapted_rows(*given)
+
+    def _lengths(self, attention_mask: Tensor | None, language: str | Sequence[str]) -> Tensor | None:
+        """Where the padding of each caption begins; `None` where it cannot be told, or is read. (B,)"""
+        if attention_mask is None or self._tower().family == "last":
+            return None
+        for code in {language} if isinstance(language, str) else set(language):
+            adapter = getattr(self.base, "peft_config", {}).get(code)
+            pad_to = getattr(self.config.languages.get(code), "pad_to", None)
+            if pad_to is not None or getattr(adapter, "sa_all_positions", False):
+                return None
+        places = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
+        return (attention_mask.ne(0) * places).amax(dim=1)
 
     def _known_among(self, language: str | Sequence[str]) -> set[str]:
         """Languages of some rows, without the base, networks that only train, and those that are refused later."""

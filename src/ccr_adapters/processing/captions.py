@@ -92,15 +92,13 @@ def token_ids(captions: Sequence[str], tokenizer: Any, max_length: int) -> list[
 
 def pad_ids(rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> TokenizedCaptions:
     """Stack rows of ids, padded on the right to the longest, or to `length`."""
-    longest = max((len(row) for row in rows), default=0)
-    width = max(longest, length or 0)
-    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)  # (B, L)
-    attention_mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        input_ids[index, : len(row)] = torch.as_tensor(row)
-        attention_mask[index, : len(row)] = 1
-    pooled_at = attention_mask.sum(dim=1) - 1
-    return TokenizedCaptions(input_ids, attention_mask, pooled_at)
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)  # (B,)
+    width = max(max(map(len, rows), default=0), length or 0)
+    real = torch.arange(width) < lengths.unsqueeze(1)  # (B, L)
+    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    # one assignment: a loop over the rows takes longer than a small encoder does on an accelerator
+    input_ids[real] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    return TokenizedCaptions(input_ids, real.long(), lengths - 1)
 
 
 def pad_token_id(tokenizer: Any) -> int:

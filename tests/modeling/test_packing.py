@@ -1,0 +1,97 @@
+"""Captions to passes: every one once, of like length, no more than fit; and tokenised ahead of the encoder."""
+
+from __future__ import annotations
+
+import random
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ccr_adapters.errors import CaptionError
+from ccr_adapters.modeling import encoding, packing
+from ccr_adapters.modeling.packing import passes, rows_a_pass
+
+TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
+
+
+def stand_in(device="cpu", own=("de",), together=True):
+    """What `passes` asks of a model."""
+    return SimpleNamespace(
+        mixes_languages=lambda: together, vocabularies=dict.fromkeys(own), device=torch.device(device)
+    )
+
+
+def rows_of(count, longest=40, seed=0):
+    generator = random.Random(seed)
+    return [[1] * generator.randint(2, longest) for _ in range(count)]
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7, 64])
+@pytest.mark.parametrize("together", [True, False])
+def test_every_row_is_in_one_pass(batch_size, together):
+    rows, generator = rows_of(500), random.Random(1)
+    codes = [generator.choice([None, "de", "cs", "fr"]) for _ in rows]
+    found = list(passes(stand_in(together=together, own=("de", "cs")), rows, codes, batch_size))
+    assert sorted(index for batch in found for index in batch) == list(range(500))
+    for batch in found:
+        kinds = {(codes[i] is None, codes[i] in ("de", "cs"), "" if together else codes[i]) for i in batch}
+        assert len(kinds) == 1  # the base's path, the base's tokenizer, or tables of their own
+        if batch_size is not None:
+            assert len(batch) <= batch_size
+
+
+def test_a_pass_is_full_of_tokens_and_has_little_padding():
+    rows = rows_of(4000)
+    found = list(passes(stand_in(), rows, ["de"] * len(rows), None))
+    places = [len(batch) * max(len(rows[i]) for i in batch) for batch in found]
+    assert max(places) <= 1024
+    assert sorted(places)[len(places) // 2] > 0.95 * 1024
+    assert sum(len(row) for row in rows) > 0.97 * sum(places)
+
+
+def test_an_accelerator_takes_more_at_once():
+    assert rows_a_pass(16, None, torch.device("cpu")) == 64
+    assert rows_a_pass(16, None, torch.device("cuda")) == 2048
+    assert rows_a_pass(100_000, None, torch.device("cpu")) == 1
+    assert rows_a_pass(16, 5, torch.device("cuda")) == 5
+
+
+def test_a_few_captions_of_the_base_stay_as_they_came():
+    rows = rows_of(64)
+    assert list(passes(stand_in(), rows, [None] * 64, None)) == [list(range(64))]
+    assert len(list(passes(stand_in(), rows * 2, [None] * 128, None))) > 1
+
+
+def test_windows_give_what_one_pass_gives(build, german_tokenizer, stir, german, monkeypatch):
+    model = build("clip", "de")
+    model.add_language("zh", tokenizer=german_tokenizer)
+    stir(model)
+    captions = (german * 5)[:23]
+    codes = ["de", "zh", None, "en"] * 5 + ["zh"] * 3
+    expected = model.encode_text(captions, codes)
+    threads, whole = set(), model.processor.token_ids
+
+    def watched(*args):
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return whole(*args)
+
+    monkeypatch.setattr(model.processor, "token_ids", watched)
+    torch.testing.assert_close(model.encode_text(captions, codes), expected, **TOLERANCE)
+    assert threads == {"MainThread"}  # a search starts none
+    threads.clear()
+    monkeypatch.setattr(encoding, "_WINDOW", 4)
+    torch.testing.assert_close(model.encode_text(captions, codes), expected, **TOLERANCE)
+    assert threads == {"ahead"}
+    monkeypatch.setattr(packing, "_TOKENS", {"cpu": 12})
+    torch.testing.assert_close(model.encode_text(captions, codes), expected, **TOLERANCE)
+
+
+def test_ids_made_ahead_give_the_same(build, english):
+    model = build("clip", "de")
+    ids = model.processor.token_ids(english, "de")
+    assert torch.equal(model.encode_ids(ids, "de"), model.encode_text(english, "de"))
+    assert torch.equal(model.encode_ids(ids, None), model.encode_text(english, None))
+    with pytest.raises(CaptionError, match="no captions"):
+        model.encode_ids([], "de")
