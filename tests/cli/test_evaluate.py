@@ -326,6 +326,7 @@ def test_a_base_by_itself_and_plots(adapter, tmp_path):
         (["{adapter}"], "Name the questions"),
         (["{adapter}", *TINY, "--data", "x"], "Name the questions"),
         (["{adapter}", "--benchmark", "xm36", "--languages", "de"], "There is no benchmark 'xm36'. Did you mean"),
+        (["{adapter}", "--benchmark", "nope", "--languages", "de"], "rendered by the package: tiny-world."),
         (
             ["{adapter}", "--benchmark", "xtd10", "--languages", "de", "--folder", "none"],
             "there is no folder 'none'. Get",

@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ccr_adapters.data.benchmarks import load_dasd, load_image_folder, load_languages, load_nrccr, primary_language
+from ccr_adapters.data.benchmarks import (
+    find_benchmark,
+    load_dasd,
+    load_image_folder,
+    load_languages,
+    load_nrccr,
+    primary_language,
+)
 from ccr_adapters.data.benchmarks.problems import OnError
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import CCRError, ConfigError, DataError, LanguageError
@@ -109,6 +116,11 @@ def _check(asked: Asked) -> None:
         raise ConfigError(
             "The tiny world is made by the package: --folder, --images and --features have no meaning for it."
         )
+    if asked.benchmark not in (None, TINY_WORLD):
+        try:
+            find_benchmark(str(asked.benchmark))
+        except DataError as error:
+            raise DataError(f"{error} And, rendered by the package: {TINY_WORLD}.") from None
 
 
 @contextmanager
