@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
+from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.evaluation import evaluate_retrieval
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
@@ -39,6 +40,7 @@ from towers import (
 
 BATCH = 64
 NAIVE = "bare encoder, naive loop"
+HALF, COMPILED = f"{DYNAMIC}, bfloat16", f"{DYNAMIC}, blocks compiled"
 TEACHER, PICTURES = "LoRA r=16, teacher's text pass", "LoRA r=16, text and image passes"
 TERMS = DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001)
 Seconds = dict[str, list[float]]
@@ -58,6 +60,7 @@ class Setting:
         index: Vectors that are searched.
         device: `cpu` or `cuda`.
         bf16: Compute in bfloat16.
+        compiled: Encode with `torch.compile` too.
     """
 
     size: Size
@@ -69,6 +72,7 @@ class Setting:
     index: int
     device: str = "cpu"
     bf16: bool = False
+    compiled: bool = False
 
     def model(self, row: str) -> CCRModel:
         """The model of a row."""
@@ -105,6 +109,14 @@ def encode(setting: Setting) -> tuple[Seconds, str]:
     for row in (BARE, LORA, STATIC, DYNAMIC, FREE):
         code = None if row == BARE else LANGUAGE
         rows[row] = lambda model=models[row], code=code: model.encode_text(captions, code, show_progress=False)
+    half = setting.model(DYNAMIC).to(torch.bfloat16)
+    rows[HALF] = lambda: half.encode_text(captions, LANGUAGE, show_progress=False)
+    if setting.compiled:
+        torch._dynamo.config.recompile_limit = 64  # every block has a number, and is a program of its own
+        compiled = setting.model(DYNAMIC)
+        for block in find_text_encoder(compiled.base).blocks:
+            block.compile(dynamic=True)
+        rows[COMPILED] = lambda: compiled.encode_text(captions, LANGUAGE, show_progress=False)
     rows[FULL_GENERATOR] = lambda: naive_loop(models[FULL_GENERATOR], captions, schedule=True)
     return setting.timed(rows), NAIVE
 

@@ -4,7 +4,7 @@
     python benchmarks/suite.py --captions captions.txt --count 29000 --sections encode
     python benchmarks/suite.py --device cuda --bf16 --batch 1024 --json cuda.json
     python benchmarks/suite.py --json suite.json --write docs/performance.md --plot docs/images/performance.png
-    python benchmarks/suite.py --sizes vit-b-32 vit-b-16 vit-l-14 xlm-r-base --count 128 --batch 8 --write docs/performance.md
+    python benchmarks/suite.py --sizes vit-b-32 vit-b-16 vit-l-14 xlm-r-base --count 128 --batch 8 --compiled --write docs/performance.md
 
 Every figure is a ratio within one process, its rows measured in turns: the median over the rounds of each row's time by
 that of the section's reference in the same round. Memory is that of a process for each row. The rows are the bare encoder,
@@ -129,6 +129,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    parser.add_argument(
+        "--compiled", action="store_true", help="encode with torch.compile too: half a minute to compile"
+    )
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
     add_outputs(parser, "suite", "sizes")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
@@ -155,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
             if section == "memory":
                 figures += memory(size, args)
             else:
-                shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16)
+                shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16, args.compiled)
                 figures += timed(section, size, Setting(SIZES[size], tokenizer, captions, *shape))
     settings = {key: getattr(args, key) for key in ("count", "batch", "gallery", "index", "rounds", "bf16", "quick")}
     facts = machine(args.device)

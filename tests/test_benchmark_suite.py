@@ -44,7 +44,7 @@ def test_every_row_is_measured(run):
         assert figure["ratio"] > 0
         rows[figure["section"]].add(figure["row"])
     assert rows["search"] == ROWS
-    assert rows["encode"] == {*ROWS, "bare encoder, naive loop", "authors' schedule"}
+    assert rows["encode"] == {*ROWS, "bare encoder, naive loop", "DASD, bfloat16", "authors' schedule"}
     assert {"DASD, cached", "LoRA r=16, teacher's text pass", "LoRA r=16, text and image passes"} < rows["step"]
     assert len(found["targets"]) == 4
     assert (run / "bars.png").read_bytes().startswith(b"\x89PNG")
