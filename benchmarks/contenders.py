@@ -47,6 +47,11 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 6.0}],
         "epochs": 6.0,
     },
+    "nrccr-cycle": {
+        **NRCCR,
+        "title": "NRCCR without back-translations",
+        "stages": [{"name": "joint", "share": 1.0, "terms": {"cycle": 0}}],
+    },
     "nrccr-plain": {
         **NRCCR,
         "title": "NRCCR's network, triplet losses alone",
