@@ -4,7 +4,7 @@
     python benchmarks/suite.py --captions captions.txt --count 29000 --sections encode
     python benchmarks/suite.py --device cuda --bf16 --batch 1024 --json cuda.json
     python benchmarks/suite.py --json suite.json --write docs/performance.md --plot docs/images/performance.png
-    python benchmarks/suite.py --sizes vit-b-32 vit-b-16 vit-l-14 xlm-r-base --count 128 --batch 8 --compiled --write docs/performance.md
+    python benchmarks/suite.py --sizes vit-b-32 vit-l-14 xlm-r-base --sections encode step --compiled --write docs/performance.md
 
 Every figure is a ratio within one process, its rows measured in turns: the median over the rounds of each row's time by
 that of the section's reference in the same round. Memory is that of a process for each row. The rows are the bare encoder,
