@@ -112,6 +112,7 @@ def encode(setting: Setting) -> tuple[Seconds, str]:
     half = setting.model(DYNAMIC).to(torch.bfloat16)
     rows[HALF] = lambda: half.encode_text(captions, LANGUAGE, show_progress=False)
     if setting.compiled:
+        torch._dynamo.reset()  # or the programs of an earlier size count against the limit
         torch._dynamo.config.recompile_limit = 64  # every block has a number, and is a program of its own
         compiled = setting.model(DYNAMIC)
         for block in find_text_encoder(compiled.base).blocks:

@@ -129,9 +129,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    parser.add_argument(
-        "--compiled", action="store_true", help="encode with torch.compile too: half a minute to compile"
-    )
+    parser.add_argument("--compiled", action="store_true", help="encode with torch.compile too, which compiles first")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
     add_outputs(parser, "suite", "sizes")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")

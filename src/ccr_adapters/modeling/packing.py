@@ -14,7 +14,7 @@ _TOKENS = {"cpu": 1024, "accelerator": 32768}
 _LIKE_LENGTH = 0.8
 _FEWEST_ROWS = 8
 # so few of the base's captions stay together as they came
-AS_THEY_CAME = 64
+_AS_THEY_CAME = 64
 
 
 def rows_a_pass(longest: int, batch_size: int | None, device: torch.device) -> int:
@@ -62,7 +62,7 @@ def passes(
     for index in range(len(rows)):
         groups.setdefault(kind(index), []).append(index)
     for (group, _), members in sorted(groups.items()):
-        if group == 0 and len(members) <= (batch_size or AS_THEY_CAME):
+        if group == 0 and len(members) <= (batch_size or _AS_THEY_CAME):
             yield members
             continue
         batch: list[int] = []
