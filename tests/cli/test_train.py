@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ccr_adapters.cli.train import check_recipe, evaluate_model, run_recipe, visual_vectors
 from ccr_adapters.errors import ConfigError, TrainingError
@@ -142,6 +142,48 @@ def test_a_folder_of_another_recipe_is_refused(recipe, corpus):
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(outcome.adapter).items())
     moved = dataclasses.replace(plan, cache_dir=str(outcome.adapter.parent / "elsewhere"))
     run_recipe(moved, corpus, evaluate=False)  # where things lie is no part of what is trained
+
+
+def test_other_pairs_in_the_folder_of_a_run_are_refused(recipe, corpus):
+    """A path says nothing of what lies there: captions are filtered anew, files are replaced."""
+    plan = recipe(stages=[{"name": "cla", "arguments": {"max_steps": 1}}])
+    run_recipe(plan, corpus, evaluate=False)
+    words = [f"{text} heute" for text in corpus.rows["translation"]]
+    changed = corpus.rows.remove_columns("translation").add_column("translation", words)
+    weighted = corpus.rows.add_column("weight", [1.0] * 19 + [0.5])
+    for rows in (changed, weighted):
+        with pytest.raises(ConfigError, match="other training pairs than there are now"):
+            run_recipe(plan, dataclasses.replace(corpus, rows=rows))
+    fewer = dataclasses.replace(corpus, rows=corpus.rows.select(range(16)), image_index=corpus.image_index[:16])
+    with pytest.raises(ConfigError, match="other training pairs"):
+        run_recipe(plan, fewer)
+    assert run_recipe(plan, corpus, evaluate=False).summary["stages"]["cla"]["steps"] == 1
+
+
+def test_another_base_in_the_place_of_a_runs_is_refused(recipe, corpus, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(recipe().base, base)
+    plan = dataclasses.replace(recipe(stages=[{"name": "cla", "arguments": {"max_steps": 1}}]), base=str(base))
+    run_recipe(plan, corpus, evaluate=False)
+    weights = load_file(base / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file({**weights, name: weights[name] + 0.1}, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="other base weights than there are now"):
+        run_recipe(plan, corpus)
+
+
+def test_rows_of_little_weight_do_not_fill_a_batch(recipe, corpus):
+    rows = corpus.rows.add_column("weight", [0.1] * 20)
+    with pytest.raises(TrainingError, match=r"20 pairs, which count as 2 by their weights, do not fill one batch of 8"):
+        run_recipe(recipe(), dataclasses.replace(corpus, rows=rows))
+
+
+def test_translations_in_another_language_are_said_before_training(recipe, corpus, caplog):
+    words = ["un chien court dans la neige avec un homme", "deux femmes sont assises sur un banc rouge"] * 10
+    rows = corpus.rows.remove_columns("translation").add_column("translation", words)
+    plan = recipe(stages=[{"name": "cla", "arguments": {"max_steps": 1}}])
+    run_recipe(plan, dataclasses.replace(corpus, rows=rows), evaluate=False)
+    assert "Of 20 translations 20 read as 'fr' and 0 as 'de'" in caplog.text
 
 
 def test_a_file_in_the_place_of_the_folder(recipe, corpus, tmp_path):

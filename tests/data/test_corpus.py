@@ -232,6 +232,20 @@ def test_back_translations_and_weights_come_along(tmp_path):
     assert corpus.rows["weight"] == [1.0, 0.5, 0.0]
 
 
+@pytest.mark.parametrize("said", ["de", "DE", "de-AT", "de_DE", "deu", "German", None])
+def test_rows_that_say_their_language(said):
+    data = dataset()
+    data["train"] = data["train"].add_column("language", [said] * 3)
+    assert len(Corpus.from_dataset(data, "de").rows) == 3
+
+
+def test_rows_that_say_that_they_are_in_another_language_are_refused():
+    data = dataset()
+    data["train"] = data["train"].add_column("language", ["de", "fr", "fr"])
+    with pytest.raises(DataError, match="2 of 3 rows are in another language than 'de', the first is row 1, in 'fr'"):
+        Corpus.from_dataset(data, "de")
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [([1.0, 1.5, 0.0], "row 1: 1.5"), ([1.0, float("nan"), 0.0], "row 1: nan"), ([0.0, 0.0, 0.0], "weight. of 0")],

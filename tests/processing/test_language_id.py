@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ccr_adapters.data import build_tiny_world
 from ccr_adapters.errors import LanguageError
-from ccr_adapters.processing.language_id import MIN_CONFIDENCE, identify, recognised
+from ccr_adapters.processing import language_id
+from ccr_adapters.processing.language_id import MIN_CONFIDENCE, identify, mostly_other, recognised
 
 CODES = ["de", "cs", "zh", "sw", "fr"]
 ITALIAN = ["Un cane corre nella neve", "Due uomini siedono su una panchina rossa", "Un gatto dorme sul divano"]
@@ -40,6 +43,24 @@ def test_nothing_to_recognise(languages):
         LanguageError, match="None of the languages can be recognised: (there is none|tlh, xx). Say which"
     ):
         identify("a dog", languages)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_corpus_in_another_language_is_told(code):
+    rows = build_tiny_world(code, train=80, validation=0, test=0, image_size=8, noise=0.4)["train"]["translation"]
+    assert mostly_other(rows, code) is None
+    other = "cs" if code == "de" else "de"
+    assert "Of 50 translations" in mostly_other(rows, other, most=50)
+
+
+def test_nothing_is_told_of_what_is_not_known(monkeypatch):
+    assert mostly_other([], "de") is None
+    assert mostly_other(ITALIAN, "tlh") is None
+    assert mostly_other([*ITALIAN[:1], "Ein Hund rennt durch den Schnee"], "de") is None  # no majority
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    language_id._recogniser.cache_clear()
+    language_id._known.cache_clear()
+    assert mostly_other(ITALIAN, "de") is None
 
 
 @pytest.mark.parametrize("text", ["", " ", "12345", "🙂", "???"])

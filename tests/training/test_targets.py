@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from ccr_adapters.dasd import DASDConfig
@@ -181,3 +185,76 @@ def test_a_broken_video_leaves_nothing_behind(model, clips, tmp_path):
     with pytest.raises(VideoError, match=r"cut\.mp4"):
         TargetCache(tmp_path / "targets", model).frames([clips[0], cut], 4)
     assert not list((tmp_path / "targets").glob("*"))
+
+
+def test_a_picture_that_was_replaced_in_its_file_is_encoded_anew(model, passes, tmp_path):
+    def pictures(seed):
+        noise = np.random.default_rng(seed)
+        files = [str(tmp_path / f"{name}.png") for name in IDS]
+        for file in files:
+            Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(file)
+        return Column(Dataset.from_dict({"image": files}).cast_column("image", ImageFeature()), "image")
+
+    cache = TargetCache(tmp_path / "cache", model)
+    first, other = pictures(0), pictures(1)
+    assert first.rows._fingerprint == other.rows._fingerprint  # it knows the names alone
+    before = np.array(cache.visual(pictures(0), IDS))
+    assert not np.allclose(before, cache.visual(pictures(1), IDS), atol=1e-3)
+    encoded = passes["image"]
+    cache.visual(other, IDS)
+    assert passes["image"] == encoded
+
+
+def test_half_precision_has_a_file_of_its_own(bases, english, tmp_path):
+    half, whole = (CCRModel.from_base(bases["clip"]).to(dtype) for dtype in (torch.bfloat16, torch.float32))
+    coarse = TargetCache(tmp_path, half).source(english)
+    fine = TargetCache(tmp_path, whole).source(english)
+    assert not np.array_equal(coarse, fine)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_how_captions_are_cut_is_part_of_the_name(bases, english, tmp_path):
+    found = [CCRModel.from_base(bases["clip"]) for _ in range(2)]
+    found[1].processor.base_max_length = 4
+    for each in found:
+        TargetCache(tmp_path, each).source(english)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 60, 200])
+def test_a_truncated_file_is_made_again(kept, model, english, tmp_path, caplog):
+    cache = TargetCache(tmp_path, model)
+    whole = np.array(cache.source(english))
+    (path,) = tmp_path.glob("*.npy")
+    path.write_bytes(path.read_bytes()[:kept])
+    np.testing.assert_array_equal(cache.source(english), whole)
+    assert "is made again" in caplog.text
+
+
+def test_truncated_frames_are_made_again(model, clips, tmp_path, caplog):
+    cache = TargetCache(tmp_path, model)
+    whole = [np.array(frames) for frames in cache.frames(clips)]
+    (path,) = tmp_path.glob("*.frames")
+    path.write_bytes(path.read_bytes()[:-8])
+    for found, frames in zip(cache.frames(clips), whole, strict=True):
+        np.testing.assert_array_equal(found, frames)
+    assert "is made again" in caplog.text
+
+
+def test_no_room_is_an_error_and_nothing_is_left(model, english, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # a sparse file that outgrows the disk would end the process with SIGBUS
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        TargetCache(tmp_path, model).source(english)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_processes_left_is_swept_after_a_day(model, english, tmp_path):
+    for name, age in (("old.1.tmp", 2 * 24 * 3600), ("new.2.tmp", 60)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    TargetCache(tmp_path, model).source(english)
+    assert [path.name for path in tmp_path.glob("*.tmp")] == ["new.2.tmp"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import PeftType
 
@@ -17,8 +19,11 @@ from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.errors import ConfigError, DataError, TrainingError
 from ccr_adapters.methods import NO_TERM, Method, Terms, method_of
 from ccr_adapters.modeling.warm_start import find_start
+from ccr_adapters.processing.language_id import mostly_other
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.training import CCRTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 STRATEGIES = ("eval_strategy", "save_strategy", "logging_strategy")
 
@@ -128,7 +133,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_rows(recipe: Recipe, corpus: Corpus) -> None:
-    """Refuse a corpus that lacks what the recipe needs, or does not fill one batch, which would train nothing.
+    """Refuse a corpus that lacks what the recipe needs, or does not fill one batch; warn of one in another language.
 
     Raises:
         ConfigError: If the base is to be trained on video files.
@@ -153,7 +158,14 @@ def check_rows(recipe: Recipe, corpus: Corpus) -> None:
     for stage in recipe.stages:
         arguments = stage_arguments(recipe, stage)
         rows = arguments.train_batch_size * arguments.world_size
-        if len(corpus.rows) < rows and arguments.dataloader_drop_last:
-            raise TrainingError(
-                f"{len(corpus.rows)} pairs do not fill one batch of {rows}. Lower per_device_train_batch_size."
+        # a row of weight .1 comes every tenth time
+        weighted = "weight" in corpus.rows.column_names and stage.name != "english"
+        pairs = int(np.sum(corpus.rows["weight"])) if weighted else len(corpus.rows)
+        if pairs < rows and arguments.dataloader_drop_last:
+            named = (
+                f"{len(corpus.rows)} pairs, which count as {pairs} by their weights," if weighted else f"{pairs} pairs"
             )
+            raise TrainingError(f"{named} do not fill one batch of {rows}. Lower per_device_train_batch_size.")
+    note = mostly_other(corpus.rows["translation"], recipe.language)
+    if note is not None:
+        logger.warning(note)

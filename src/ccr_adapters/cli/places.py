@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccr_adapters.errors import ConfigError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PERMISSION = "Choose another place, or change its permissions."
 _PATH = "Check the path: a part of it is missing, or is a file where a folder is expected, or a folder for a file."
 _REMEDIES = {
@@ -27,7 +28,11 @@ _REMEDIES = {
 def refusal(error: OSError) -> str | None:
     """What the machine says of a file, and what to do; `None` for an error that is none of the user's."""
     remedy = _REMEDIES.get(error.errno or 0)
-    return None if remedy is None or error.filename is None else f"'{error.filename}': {error.strerror}. {remedy}"
+    # a full disk is told in the middle of writing, where no name is at hand
+    if remedy is None or (error.filename is None and error.errno not in _FULL):
+        return None
+    where = "" if error.filename is None else f"'{error.filename}': "
+    return f"{where}{error.strerror}. {remedy}"
 
 
 def check_folder(folder: Path, name: str = "--output") -> None:

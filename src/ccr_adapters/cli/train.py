@@ -62,6 +62,24 @@ def _same_recipe(recipe: Recipe, output: Path) -> None:
     PartialState().wait_for_everyone()
 
 
+def _same_inputs(output: Path, **inputs: str) -> None:
+    """Refuse to go on with other data or another base than the finished stages and checkpoints had.
+
+    A path says nothing of what lies there: captions are filtered anew, and bases are replaced in place.
+    """
+    path = output / "inputs.json"
+    before: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    different = sorted(name for name, value in inputs.items() if before.get(name, value) != value)
+    if different:
+        raise ConfigError(
+            f"'{output}' holds a run with other {' and '.join(different).replace('_', ' ')} than there are now. Restore what it "
+            "had, choose another output_dir, or remove the folder to start anew."
+        )
+    if PartialState().is_main_process and not before.items() >= inputs.items():
+        write_metrics(path, {**before, **inputs})
+    PartialState().wait_for_everyone()
+
+
 def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool = True) -> Outcome:
     """Train a language as a recipe says.
 
@@ -87,6 +105,7 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     if corpus is None:
         corpus = load_corpus(recipe.data, recipe.language, recipe.seed)
     check_rows(recipe, corpus)
+    _same_inputs(output, training_pairs=corpus.pairs_fingerprint())
     base = recipe.base
     stages = list(recipe.stages)
     summary: dict[str, Any] = {
@@ -96,6 +115,7 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     if stages[0].name == "english":
         base = fine_tune_english(recipe, stages.pop(0), corpus, base)
     model = build_model(recipe, corpus, base, output / "vocabulary")
+    _same_inputs(output, base_weights=model.base_sha256())
     cache = TargetCache(recipe.cache_dir or output / "targets", model)
     corpus = with_frames(corpus, model, cache, recipe.language)
     summary["stages"].update(train_language(recipe, stages, corpus, model, cache))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from ccr_adapters.data.retrieval_set import VIDEO, Column, Frames, RetrievalSet,
 from ccr_adapters.errors import DataError, ImageError, VideoError
 
 SPLITS = ("train", "validation", "test")
+_BLOCK = 10_000
 KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 COLUMNS = {
@@ -73,6 +76,14 @@ class Corpus:
         check_pairs(self.rows)
         check_weights(self.rows)
 
+    def pairs_fingerprint(self) -> str:
+        """A short hash of the training pairs: all texts and weights, and which picture each row shows."""
+        digest = hashlib.sha256(json.dumps([self.image_ids, sorted(self.rows.column_names)]).encode())
+        digest.update(np.ascontiguousarray(self.image_index, dtype=np.int64).tobytes())
+        for block in self.rows.iter(batch_size=_BLOCK):
+            digest.update(json.dumps(block, sort_keys=True, default=str).encode())
+        return digest.hexdigest()[:16]
+
     @classmethod
     def from_dataset(
         cls,
@@ -89,7 +100,7 @@ class Corpus:
         wrote, beside `caption`.
 
         Raises:
-            DataError: If a split or a column is missing, or a caption is empty.
+            DataError: If a split or a column is missing, a caption is empty, or a row says that it is in another language.
         """
         for split in SPLITS:
             if split not in data:
@@ -103,6 +114,7 @@ class Corpus:
                 f"The training split lacks {', '.join(missing)}; it has {', '.join(train.column_names)}. Rename columns with "
                 "`columns:` in the recipe."
             )
+        check_language(train, language)
         wanted = ("caption", "translation", "back_translation", "weight")
         texts = train.select_columns([column for column in wanted if column in train.column_names])
         position: dict[str, int] = {}
@@ -143,6 +155,34 @@ def check_pairs(rows: Dataset) -> None:
                 f"{len(empty)} of {len(rows)} rows have an empty '{column}', the first is row {empty[0]}. Remove them, or "
                 "translate them again."
             )
+
+
+def check_language(rows: Dataset, language: str) -> None:
+    """Refuse translations that say themselves, in a column `language`, that they are in another one.
+
+    Raises:
+        DataError: Counting them and naming the first.
+    """
+    if "language" not in rows.column_names:
+        return
+    wanted = _main(language)
+    other = [
+        (index, code)
+        for index, code in enumerate(rows["language"])
+        # `deu` is `de` to a table that is not at hand here, and `German` is no code
+        if isinstance(code, str) and len(_main(code)) == len(wanted) and _main(code) != wanted
+    ]
+    if other:
+        index, code = other[0]
+        raise DataError(
+            f"{len(other)} of {len(rows)} rows are in another language than '{language}', the first is row {index}, in '{code}'. "
+            "Train that language, or leave those rows out."
+        )
+
+
+def _main(code: str) -> str:
+    """`pt` of `pt-BR` and of `pt_BR`."""
+    return code.strip().lower().replace("_", "-").partition("-")[0]
 
 
 def check_weights(rows: Dataset) -> None:

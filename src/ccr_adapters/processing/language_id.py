@@ -7,11 +7,14 @@ language that the model does not know is then near nothing, where among a few ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ccr_adapters.errors import LanguageError
+import numpy as np
+
+from ccr_adapters.errors import LanguageError, MissingExtraError
 from ccr_adapters.extras import require
 
 MIN_CONFIDENCE = 0.3
@@ -54,6 +57,37 @@ def identify(text: str, languages: Iterable[str]) -> tuple[str, float]:
     shares = dict(_recogniser().rank(text))
     best = max(names, key=lambda name: shares[name])
     return names[best], float(shares[best])
+
+
+def mostly_other(texts: Sequence[str], language: str, *, most: int = 500) -> str | None:
+    """Say so if texts that are said to be in a language read as another one for the most part.
+
+    Near languages pass for each other in single captions, so this is told of many, and not of one.
+
+    Args:
+        texts: For example the translations of a corpus.
+        language: Its code.
+        most: Texts to look at, from all over.
+
+    Returns:
+        A sentence with counts; `None` if they read as the language, if nothing is known of it, or without py3langid.
+    """
+    try:
+        known = recognised([language])
+    except MissingExtraError:
+        return None
+    if not known or not len(texts):
+        return None
+    places = sorted({int(place) for place in np.linspace(0, len(texts) - 1, most)})
+    best = [_recogniser().rank(texts[place])[0] for place in places]
+    counts = Counter(code for code, share in best if share >= MIN_CONFIDENCE)
+    other, count = max(counts.items(), key=lambda found: found[1], default=("", 0))
+    if other == _name(language) or 2 * count <= len(places):
+        return None
+    return (
+        f"Of {len(places)} translations {count} read as '{other}' and {counts[_name(language)]} as '{language}'. Look whether they "
+        "are in the language that they are said to be in."
+    )
 
 
 def recognised(languages: Iterable[str]) -> list[str]:

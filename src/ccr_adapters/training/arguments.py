@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,6 +54,18 @@ class CCRTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.n_gpu > 1:
+            # transformers would spread the rows over them, each with negatives of its own
+            logger.warning(
+                "%d GPUs are visible to one process, which uses the first. Use all with `accelerate launch --num_processes %d`.",
+                self.n_gpu,
+                self.n_gpu,
+            )
+            self._n_gpu = 1
+        if self.dataloader_persistent_workers:
+            raise ValueError(
+                "`dataloader_persistent_workers` keeps what the first epoch draws at random; leave it off."
+            )
         # nothing to copy to: torch would warn at every loader
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         for name in ("vocabulary_learning_rate", "auxiliary_learning_rate"):

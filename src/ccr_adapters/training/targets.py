@@ -6,12 +6,15 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,6 +25,8 @@ from ccr_adapters.processing.ahead import ahead
 
 logger = logging.getLogger(__name__)
 
+_STALE = 24 * 3600  # seconds
+
 
 def fingerprint(parts: Iterable[Any]) -> str:
     """A short hash of anything that prints stably."""
@@ -30,6 +35,36 @@ def fingerprint(parts: Iterable[Any]) -> str:
         digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:16]
+
+
+def _reserve(path: Path) -> None:
+    """Take a sparse file's room on the disk now: a map that outgrows the disk ends the process without a word.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed left half written, a day ago or earlier."""
+    for left in folder.glob("*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+
+
+def _files_of(pictures: Any) -> list[Any]:
+    """Size and time of change of the files that a column of pictures only names; none where it holds the pictures."""
+    rows, column = getattr(pictures, "rows", None), getattr(pictures, "name", None)
+    if rows is None or not isinstance(getattr(rows, "features", {}).get(column), Image) or not len(rows):
+        return []
+    named = rows.select_columns([column]).cast_column(column, Image(decode=False))
+    if named[0][column]["bytes"] is not None:
+        return []
+    return [_content(found["path"]) for found in named[column]]
 
 
 def _content(picture: Any) -> Any:
@@ -48,12 +83,17 @@ class FrameVectors:
 
     Args:
         path: The file; beside it lies a JSON with the width and how many frames each video has.
+
+    Raises:
+        ValueError: If the file is shorter or longer than that.
     """
 
     def __init__(self, path: Path) -> None:
         sizes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         self.starts = np.concatenate([[0], np.cumsum(sizes["lengths"], dtype=np.int64)])
         shape = (int(self.starts[-1]), sizes["width"])
+        if path.stat().st_size != 4 * shape[0] * shape[1]:
+            raise ValueError(f"{path.stat().st_size} bytes; expected {4 * shape[0] * shape[1]}")
         self.array = np.memmap(path, "<f4", "r", shape=shape) if shape[0] else np.empty(shape, "<f4")
 
     def __len__(self) -> int:
@@ -78,22 +118,23 @@ class TargetCache:
         self.folder = Path(folder)
         self.model = model
         self._base = model.base_sha256()
+        self._how = [str(model.dtype), model.config.pooling]  # neither is part of the weights
 
     def source(self, captions: Sequence[str], *, batch_size: int = 128) -> np.ndarray:
         """Vectors of source captions by the frozen base, not normalised. (N, d), memory-mapped"""
-        processor = self.model.processor
-        # how a text encoder without a projection pools is no part of its weights
-        how = [self._base, self.model.config.pooling, processor.base_max_length]  # type: ignore[union-attr]
-        key = fingerprint(["source", *how, *captions])
-        return self._array(key, len(captions), lambda out: self._encode_source(captions, out, batch_size))
+        # ids, not captions: they have the tokenizer and its settings in them
+        rows = self.model.processor.token_ids(captions)  # type: ignore[union-attr]
+        padding = self.model.processor.pad_to_max_length  # type: ignore[union-attr]
+        key = fingerprint(["source", self._base, *self._how, padding, *rows])
+        return self._array(key, len(captions), lambda out: self._encode_source(rows, out, batch_size))
 
     def visual(self, pictures: Sequence[Any], ids: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
         """Vectors of pictures by the frozen base, not normalised. (M, d), memory-mapped
 
         Args:
             pictures: Pictures by index.
-            ids: Their ids; a picture is taken for the same when its id and its data set's fingerprint are, or, without a
-                data set, its own content.
+            ids: Their ids; a picture is taken for the same when its id and its data set's fingerprint are, and, where the
+                data set names files, their sizes and times of change; without a data set, its own content.
             batch_size: Pictures a forward pass.
         """
         processor = self.model.processor
@@ -101,7 +142,7 @@ class TargetCache:
         data = getattr(getattr(pictures, "rows", None), "_fingerprint", None)
         if data is None:
             data = fingerprint(_content(pictures[index]) for index in range(len(pictures)))
-        key = fingerprint(["visual", self._base, described, data, *ids])
+        key = fingerprint(["visual", self._base, *self._how, described, data, *_files_of(pictures), *ids])
         return self._array(key, len(pictures), lambda out: self._encode_visual(pictures, out, batch_size))
 
     def frames(self, videos: Sequence[Any], frames: int | None = None, *, batch_size: int = 64) -> FrameVectors:
@@ -118,10 +159,14 @@ class TargetCache:
         """
         described = str(getattr(self.model.processor.image_processor, "to_dict", dict)())  # type: ignore[union-attr]
         contents = [_content(videos[index]) for index in range(len(videos))]
-        key = fingerprint(["frames", self._base, described, frames, *contents])
+        key = fingerprint(["frames", self._base, *self._how, described, frames, *contents])
         path = self.folder / f"{key}.frames"
+        if path.with_suffix(".json").is_file():
+            with suppress(ValueError, OSError, KeyError):
+                return FrameVectors(path)
+            self._broken(path)
         if not path.with_suffix(".json").is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             aside = path.with_suffix(f".{os.getpid()}.tmp")
             try:
                 lengths = self._write_frames(videos, frames, aside, batch_size)
@@ -145,27 +190,42 @@ class TargetCache:
                 file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         return lengths
 
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _sweep(self.folder)
+
+    def _broken(self, path: Path) -> None:
+        """Say that a file is not whole, and take it away."""
+        logger.warning("The cache '%s' is not whole, as after a full disk; it is made again.", path)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
     def _array(self, key: str, rows: int, fill: Callable[[np.ndarray], None]) -> np.ndarray:
         path = self.folder / f"{key}.npy"
-        if not path.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # each process writes its own file; the last rename wins, with the same bytes
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            array = np.lib.format.open_memmap(
-                aside, mode="w+", dtype=np.float32, shape=(rows, self.model.embedding_dim)
-            )
-            try:
-                fill(array)
-                array.flush()
-                os.replace(aside, path)
-            finally:
-                aside.unlink(missing_ok=True)
-        return np.load(path, mmap_mode="r")
+        shape = (rows, self.model.embedding_dim)
+        if path.is_file():
+            with suppress(ValueError, EOFError, OSError):
+                found: np.ndarray = np.load(path, mmap_mode="r")
+                if found.shape == shape:
+                    return found
+            self._broken(path)
+        self._make_folder()
+        # each process writes its own file; the last rename wins, with the same bytes
+        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
+            _reserve(aside)
+            fill(array)
+            array.flush()
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        made: np.ndarray = np.load(path, mmap_mode="r")
+        return made
 
     @torch.inference_mode()
-    def _encode_source(self, captions: Sequence[str], out: np.ndarray, batch_size: int) -> None:
+    def _encode_source(self, rows: Sequence[list[int]], out: np.ndarray, batch_size: int) -> None:
         processor, device = self.model.processor, self.model.device
-        rows = processor.token_ids(captions)  # type: ignore[union-attr]
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
         for start in tqdm(range(0, len(order), batch_size), desc="Source captions", unit="batch", leave=False):
             chosen = order[start : start + batch_size]

@@ -35,6 +35,7 @@ COMPLETE = "complete.json"
 COLLAPSED = 0.9995
 # steps before anything is said about it
 WARM = 10
+_ROOM = "Make room on the disk, and start again: it goes on from the last whole checkpoint."
 Evaluate = Callable[[Method], dict[str, float]]
 
 
@@ -94,8 +95,8 @@ def save_state(method: Method, path: Path) -> None:
     """Write what a method trains: aside, then moved, so that a reader never sees half a file.
 
     Raises:
-        TrainingError: If a weight is not finite. A gradient can spoil the weights one step before the loss shows it, and
-            such weights must not take the place of a good checkpoint.
+        TrainingError: If the disk is full, or a weight is not finite. A gradient can spoil the weights one step before the
+            loss shows it, and such weights must not take the place of a good checkpoint.
     """
     state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
     spoiled = [name for name, value in state.items() if not torch.isfinite(value).all()]
@@ -108,8 +109,12 @@ def save_state(method: Method, path: Path) -> None:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
-    save_file(state, str(aside), metadata={"format": "pt"})
-    os.replace(aside, path)
+    try:
+        save_file(state, str(aside), metadata={"format": "pt"})
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise TrainingError(f"'{path}' cannot be written ({error}). {_ROOM}") from error
 
 
 class CCRTrainer(Trainer):
@@ -316,6 +321,15 @@ class CCRTrainer(Trainer):
         if self.args.should_save:
             folder = Path(str(output_dir or self.args.output_dir))
             save_state(self.accelerator.unwrap_model(self.model), folder / WEIGHTS)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            # how torch tells a full disk
+            if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+                raise
+            raise TrainingError(f"A checkpoint in '{self.args.output_dir}' cannot be written. {_ROOM}") from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         path = Path(resume_from_checkpoint) / WEIGHTS
