@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -54,7 +55,10 @@ def test_vectors_are_indexed_as_they_are(vectors, tmp_path):
 
 def test_again_replaces_and_removes(vectors, tmp_path):
     run("index", vectors, "--index", tmp_path / "a.index")
-    (vectors / "part-00001.parquet").unlink()
+    shutil.rmtree(vectors)
+    table = vectors.parent / "photos.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:4]))
+    assert run("encode", table, "--output", vectors, "--model", "tiny_clip").exit_code == 0
     found = run("index", vectors, "--index", tmp_path / "a.index")
     assert "3 written again" in found.stdout
     assert "2 removed" in found.stdout
@@ -77,6 +81,30 @@ def test_vectors_that_cannot_be_searched_are_refused(vectors, tmp_path, change, 
     assert found.exit_code == 1
     assert found.stderr.startswith("error: ")
     assert message in found.stderr
+
+
+@pytest.mark.parametrize("harm", ["missing", "truncated", "other"])
+def test_a_shard_that_is_lost_removes_nothing_from_the_index(harm, vectors, tmp_path):
+    """What is missing is not what is gone."""
+    folder, index = tmp_path / "v", tmp_path / "i.index"
+    shutil.copytree(vectors, folder)
+    assert run("index", folder, "--index", index).exit_code == 0
+    with Collection.open(index) as opened:
+        before = opened.index.ids()
+    path = sorted(folder.glob("part-*.parquet"))[-1]
+    if harm == "missing":
+        path.unlink()
+    elif harm == "truncated":
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        about = json.loads((folder / "encode.json").read_text())
+        (folder / "encode.json").write_text(json.dumps({**about, "rows": about["rows"] + 1}))
+    found = run("index", folder, "--index", index)
+    assert found.exit_code == 1
+    said = {"missing": "shards are missing", "truncated": "is no shard of vectors", "other": "its encode.json says"}
+    assert said[harm] in found.stderr
+    with Collection.open(index) as opened:
+        assert opened.index.ids() == before
 
 
 def test_vectors_and_pictures_in_one_command_are_refused(vectors, tmp_path):

@@ -63,6 +63,23 @@ def test_an_error_of_a_worker_comes_back_as_text(tables, model, tmp_path):
     assert "All machines need one common output folder" in told
 
 
+def test_a_finished_shard_that_is_given_out_again_is_not_encoded_again(tables, model, tmp_path):
+    """Its actor died between writing it and saying so."""
+    path = tables(tmp_path / "text.csv", [{"caption": f"a dog {number}"} for number in range(6)])
+    files = find_inputs([path])
+    about = identity_of(model, "tiny_clip", "captions")
+    (tmp_path / "out").mkdir()
+    open_job(tmp_path / "out", files, choose_columns(files), about, Settings(shard_rows=3))
+    options = {"name": "tiny_clip", "language": None, "batch_size": 4, "workers": 1, "allow_missing": False}
+    worker = ShardWorker(folder=str(tmp_path / "out"), load=lambda: model, what="captions", **options)
+    assert worker({"shard": np.array([1])})["vectors"] == [3]
+    before = (tmp_path / "out" / "part-00001.parquet").stat()
+    again = worker({"shard": np.array([1, 0])})
+    assert again == {"shard": [1, 0], "vectors": [3, 3], "problem": ["", ""]}
+    after = (tmp_path / "out" / "part-00001.parquet").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_a_worker_with_another_model_refuses(tables, model, bases, tmp_path):
     files = find_inputs([tables(tmp_path / "a.csv", [{"caption": "a star"}])])
     (tmp_path / "out").mkdir()

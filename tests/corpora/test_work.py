@@ -20,7 +20,8 @@ from ccr_adapters.corpora import choose_columns, find_inputs, read_vectors
 from ccr_adapters.corpora.encoders import RowEncoder
 from ccr_adapters.corpora.job import locked
 from ccr_adapters.corpora.plan import fix_inputs, make_plan
-from ccr_adapters.errors import DataError, LanguageError
+from ccr_adapters.corpora.shards import finished_shards
+from ccr_adapters.errors import ConfigError, DataError, LanguageError
 from ccr_adapters.modeling import CCRModel
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -223,6 +224,79 @@ def test_out_of_memory_halves_the_batch(text, folder, captions, encoded, vectors
     most[0] = 0
     with pytest.raises(DataError, match="not enough memory for one row"):
         encoded(text, tmp_path / "none", model=model)
+
+
+def test_a_processor_without_memory_halves_the_batch_too(text, captions, encoded, vectors_in, caplog, tmp_path):
+    """How a CPU tells it, and with a budget of tokens in place of a number of rows."""
+    model, seen = CCRModel.from_base("tiny_clip").eval(), []
+
+    def refuse(module, arguments, given):
+        seen.append(len(next(iter((*arguments, *given.values())))))
+        if seen[-1] > 2:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+            )
+
+    hook = model.base.text_model.register_forward_pre_hook(refuse, with_kwargs=True)
+    encoded(text, tmp_path / "text", model=model, batch_size=None, settings={"shard_rows": 30})
+    halved = [record.args for record in caplog.records if "Out of memory" in record.msg]
+    assert halved[0][0] <= len(captions)
+    assert all(after == before // 2 for before, after in halved)
+    hook.remove()
+    np.testing.assert_allclose(vectors_in(tmp_path / "text")[1], model.encode_text(captions).numpy(), atol=1e-6)
+
+
+def test_an_error_that_is_none_of_memory_is_not_tried_again(text, encoded, tmp_path):
+    model, calls = CCRModel.from_base("tiny_clip").eval(), []
+
+    def fail(*_):
+        calls.append(1)
+        raise RuntimeError("something else")
+
+    model.base.text_model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        encoded(text, tmp_path / "out", model=model)
+    assert len(calls) == 1
+
+
+def test_a_shard_is_written_at_its_last_row_though_the_next_cannot_be_read(text, model, encoded, monkeypatch, tmp_path):
+    whole = RowEncoder.pieces
+
+    def breaks_off(self, shards):
+        for shard, piece in whole(self, shards):
+            if shard.number == 1:
+                raise DataError("the drive is gone")
+            yield shard, piece
+
+    monkeypatch.setattr(RowEncoder, "pieces", breaks_off)
+    with pytest.raises(DataError, match="the drive is gone"):
+        encoded(text, tmp_path / "out")
+    assert finished_shards(tmp_path / "out") == {0}
+
+
+def test_a_model_of_another_precision_than_the_settings_say_is_refused(text, encoded, tmp_path):
+    half = CCRModel.from_base("tiny_clip").eval().to(torch.bfloat16)
+    with pytest.raises(ConfigError, match="The model is in bfloat16, and the settings say float32"):
+        encoded(text, tmp_path / "out", model=half)
+    assert encoded(text, tmp_path / "out", model=half, settings={"precision": "bfloat16"}).rows == 23
+
+
+def test_other_preprocessing_is_another_job(text, folder, encoded, tmp_path):
+    model = CCRModel.from_base("tiny_clip").eval()
+    encoded(folder, tmp_path / "pictures", model=model)
+    encoded(text, tmp_path / "text", model=model)
+    before = json.loads((tmp_path / "text" / "encode.json").read_text())
+    model.processor.image_processor.image_mean = [0.1, 0.2, 0.3]
+    encoded(text, tmp_path / "text", model=model)  # no business of captions
+    with pytest.raises(DataError, match="holds other vectors: processing"):
+        encoded(folder, tmp_path / "pictures", model=model)
+    model.processor.base_max_length = 5
+    with pytest.raises(DataError, match="holds other vectors: processing"):
+        encoded(text, tmp_path / "text", model=model)
+    # an earlier version did not write it down
+    del before["processing"]
+    (tmp_path / "text" / "encode.json").write_text(json.dumps(before))
+    assert encoded(text, tmp_path / "text", model=model).encoded == 0
 
 
 def test_one_encoder_at_a_time(text, encoded, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ccr_adapters.errors import CaptionError
-from ccr_adapters.modeling import encoding, packing
+from ccr_adapters.modeling import CCRModel, encoding, packing
 from ccr_adapters.modeling.packing import passes, rows_a_pass
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
@@ -19,7 +19,11 @@ TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 def stand_in(device="cpu", own=("de",), together=True):
     """What `passes` asks of a model."""
     return SimpleNamespace(
-        mixes_languages=lambda: together, vocabularies=dict.fromkeys(own), device=torch.device(device)
+        mixes_languages=lambda: together,
+        vocabularies=dict.fromkeys(own),
+        device=torch.device(device),
+        processor=None,
+        language_config=lambda code: SimpleNamespace(pad_to=None),
     )
 
 
@@ -56,6 +60,16 @@ def test_an_accelerator_takes_more_at_once():
     assert rows_a_pass(16, None, torch.device("cuda")) == 2048
     assert rows_a_pass(100_000, None, torch.device("cpu")) == 1
     assert rows_a_pass(16, 5, torch.device("cuda")) == 5
+
+
+def test_an_encoder_of_one_length_fills_its_budget_with_the_padding(bases):
+    """SigLIP reads every caption at its full length."""
+    model = CCRModel.from_base(bases["siglip"])
+    length = model.processor.base_max_length
+    rows = [[1, 2, 3]] * (2048 // length * 3)
+    found = [len(own) for own in passes(model, rows, [None] * len(rows), None)]
+    assert max(found) == 1024 // length
+    assert sum(found) == len(rows)
 
 
 def test_a_few_captions_of_the_base_stay_as_they_came():

@@ -27,6 +27,7 @@ def vector_folders(places: list[str]) -> list[Path]:
 
 def about_vectors(folder: Path) -> dict[str, Any]:
     """What `encode.json` says, if the vectors can be searched: all there, and in the space of the base."""
+    from ccr_adapters.corpora.shards import check_shards
     from ccr_adapters.errors import SearchIndexError
 
     try:
@@ -41,6 +42,8 @@ def about_vectors(folder: Path) -> dict[str, Any]:
         )
     if space is not None:
         raise SearchIndexError(f"The vectors in '{folder}' are in the space of {space!r} alone; expected the base's.")
+    # what is missing would be taken for what is gone, and be deleted from the index
+    check_shards(folder, shards=int(total), rows=int(about["rows"]))
     return about
 
 

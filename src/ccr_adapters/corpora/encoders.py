@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature
@@ -21,6 +22,7 @@ from ccr_adapters.corpora.rows import Row
 from ccr_adapters.errors import CCRError, DataError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import encode_pixels, processor_of
+from ccr_adapters.modeling.packing import rows_a_pass
 from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.pictures import UNREADABLE, load_picture
 
@@ -120,13 +122,16 @@ class RowEncoder:
             size = self._batch_size
             try:
                 return self._encode([each.value for each in prepared], size)
-            except torch.OutOfMemoryError as error:
-                size = size or len(prepared)
+            except RuntimeError as error:
+                if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+                    raise
+                # a budget of tokens let the longest have fewest rows: half of those are less than any pass had
+                size = size or min(len(prepared), max(rows_a_pass(_longest(prepared), None, self._model.device), 2))
                 if size == 1:
                     raise DataError("There is not enough memory for one row a pass. Take a smaller model.") from error
             # outside of the handler, which holds on to the tensors of the pass that failed
             self._batch_size = size // 2
-            torch.cuda.empty_cache()
+            clear_device_cache(garbage_collection=True)
             logger.warning("Out of memory with %d rows a pass; it goes on with %d.", size, self._batch_size)
 
     def _encode(self, values: list[Any], size: int | None) -> NDArray[np.float32]:
@@ -173,6 +178,11 @@ class RowEncoder:
             return Prepared(row, problem=MISSING)
         except _BROKEN as error:
             return Prepared(row, problem=_reason(error))
+
+
+def _longest(prepared: Sequence[Prepared]) -> int:
+    """Tokens of the longest caption."""
+    return max(len(each.value) for each in prepared)
 
 
 def _stacked(values: list[dict[str, Any]]) -> BatchFeature:

@@ -19,6 +19,7 @@ from ccr_adapters.corpora.rows import Columns, named
 from ccr_adapters.corpora.shards import DTYPES, Skipped, finished_shards, read_shard, shard_path, write_skipped
 from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.encoding import processor_of
 
 JOB, PLAN, SKIPPED, LOCK = "encode.json", "plan.json", "skipped.jsonl", ".lock"
 SHARD_ROWS = 8192
@@ -93,7 +94,27 @@ def identity_of(model: CCRModel, name: str, what: str, language: str | None = "a
         "language_sha256": None if code is None else _language_sha256(model, code),
         "space": model.space(code),
         "dim": model.dim_of(code),
+        "processing": _processing(model, code, what),
     }
+
+
+def _processing(model: CCRModel, code: str | None, what: str) -> str:
+    """Hash of what comes between a row and the encoder, and of how its states are pooled: no part of the weights."""
+    processor = processor_of(model)
+    parts: list[Any] = [model.config.pooling]
+    if what == "captions":
+        parts += [_tokenizer(processor.tokenizer_for(code)), *processor.settings_for(code)]
+    else:
+        parts.append(processor.image_processor.to_dict() if processor.image_processor is not None else None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tokenizer(tokenizer: Any) -> Any:
+    """All of a tokenizer but what its last call left behind; of a slow one its vocabulary."""
+    whole = getattr(tokenizer, "backend_tokenizer", None)
+    if whole is None:
+        return tokenizer.get_vocab()
+    return {key: value for key, value in json.loads(whole.to_str()).items() if key not in ("truncation", "padding")}
 
 
 def _language_sha256(model: CCRModel, code: str) -> str:
@@ -293,7 +314,9 @@ def _refuse_other(folder: Path, known: dict[str, Any], wanted: dict[str, Any]) -
     different = [
         f"{name} {_told(known.get(name))}, asked for {_told(value)}"
         for name, value in wanted.items()
-        if name not in ("model", "base", "base_revision", "package_version", "input") and known.get(name) != value
+        if name not in ("model", "base", "base_revision", "package_version", "input")
+        # a job of an earlier version did not write down the last one
+        and known.get(name, value if name == "processing" else None) != value
     ]
     before = known.get("input")
     if not isinstance(before, dict) or before.get("sha256") != wanted["input"]["sha256"]:

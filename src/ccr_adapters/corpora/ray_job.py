@@ -20,6 +20,7 @@ from ccr_adapters.corpora.inputs import InputFile
 from ccr_adapters.corpora.job import EncodeSummary, Job, Settings, identity_of, join_job, locked, open_job
 from ccr_adapters.corpora.plan import Shard
 from ccr_adapters.corpora.rows import Columns
+from ccr_adapters.corpora.shards import finished_shards, read_shard, shard_path
 from ccr_adapters.corpora.work import encode_shards
 from ccr_adapters.errors import CCRError, DataError
 from ccr_adapters.extras import require
@@ -60,11 +61,15 @@ class ShardWorker:
         numbers = [int(number) for number in batch["shard"]]
         try:
             job, encoder = self._ready = self._ready or self._get_ready()
-            shards = [job.plan.shards[number] for number in numbers]
-            written = [count for _, count in encode_shards(job, encoder, shards, allow_missing=self._allow_missing)]
+            # an actor may have died between writing a shard and saying so
+            done = finished_shards(self._folder)
+            shards = [job.plan.shards[number] for number in numbers if number not in done]
+            counts = {number: read_shard(shard_path(self._folder, number))[0] for number in numbers if number in done}
+            written = encode_shards(job, encoder, shards, allow_missing=self._allow_missing)
+            counts |= {shard.number: count for shard, count in written}
         except CCRError as error:
             return {"shard": numbers, "vectors": [0] * len(numbers), "problem": [str(error)] * len(numbers)}
-        return {"shard": numbers, "vectors": written, "problem": [""] * len(numbers)}
+        return {"shard": numbers, "vectors": [counts[number] for number in numbers], "problem": [""] * len(numbers)}
 
     def _get_ready(self) -> tuple[Job, RowEncoder]:
         model = self._load()

@@ -135,7 +135,11 @@ def read_shard(path: Path) -> tuple[int, list[Skipped]]:
         notes = json.loads((found.metadata or {})[_KEY])
         return int(found.num_rows), [Skipped(item, reason) for item, reason in notes["skipped"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}' is no shard of vectors ({error}). Delete it, and run the same command.") from error
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(f"'{path}' is no shard of vectors ({error}). Delete it, and run `encode` again.")
 
 
 def read_vectors(folder: str | Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -147,10 +151,42 @@ def read_vectors(folder: str | Path, columns: Sequence[str] | None = None) -> It
 
     Yields:
         A `pyarrow.Table` for each shard, in order.
+
+    Raises:
+        DataError: If a shard is broken.
     """
     parquet: Any = import_module("pyarrow.parquet")
     for number in sorted(finished_shards(Path(folder))):
-        yield parquet.ParquetFile(shard_path(Path(folder), number)).read(columns)
+        path = shard_path(Path(folder), number)
+        try:
+            table = parquet.ParquetFile(path).read(columns)
+        except (OSError, ValueError) as error:  # pyarrow's errors are among these
+            raise _broken(path, error) from error
+        yield table
+
+
+def check_shards(folder: Path, *, shards: int, rows: int) -> None:
+    """Refuse a folder of vectors in which some are missing.
+
+    Args:
+        folder: What `encode` has written.
+        shards: How many there are to be.
+        rows: How many vectors they are to have.
+
+    Raises:
+        DataError: Naming what is missing or broken.
+    """
+    missing = sorted(set(range(shards)) - finished_shards(folder))
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {shards} shards are missing in '{folder}', the first is '{shard_path(folder, missing[0]).name}'. "
+            "Run `encode` again to make them."
+        )
+    found = sum(read_shard(shard_path(folder, number))[0] for number in range(shards))
+    if found != rows:
+        raise DataError(
+            f"'{folder}' has {found:,} vectors, and its encode.json says {rows:,}. Encode into a new folder."
+        )
 
 
 def as_matrix(table: Any) -> NDArray[np.float32]:

@@ -6,16 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import gather_object, parse_flag_from_env
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -25,7 +24,7 @@ from ccr_adapters.corpora.job import EncodeSummary, Job, Settings, identity_of, 
 from ccr_adapters.corpora.plan import Shard
 from ccr_adapters.corpora.rows import Columns, Row
 from ccr_adapters.corpora.shards import Skipped, write_shard
-from ccr_adapters.errors import DataError
+from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.modeling import CCRModel
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def encode_corpus(
         model: In evaluation mode, where it shall run.
         name: What the model is loaded from, for `encode.json`; default the name of its base.
         language: Language of the captions; `"active"` is the model's, `None` the base.
-        settings: What shards are like.
+        settings: What shards are like; default those of the model's precision.
         batch_size: Rows a forward pass; default as `RowEncoder` has it. May be another one when a job goes on.
         workers: Threads that read and decode pictures.
         allow_missing: Go on where none of the pictures of a shard is there.
@@ -82,6 +81,7 @@ def encode_corpus(
         What was done; `None` in all processes but the main one.
 
     Raises:
+        ConfigError: If the model is in another precision than the settings say.
         DataError: If the input cannot be read, or the folder is in use or holds other vectors.
         LanguageError: If the language has no adapter.
 
@@ -91,18 +91,24 @@ def encode_corpus(
     """
     start, folder, state = time.perf_counter(), Path(output), process_state()
     about = identity_of(model, name or str(model.config.base_model_name_or_path), columns.what, language)
+    precision = str(model.dtype).removeprefix("torch.")
+    settings = settings or Settings(precision=precision)
+    if settings.precision != precision:
+        raise ConfigError(f"The model is in {precision}, and the settings say {settings.precision}. Make them agree.")
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(locked(folder))
-            job = open_job(folder, files, columns, about, settings or Settings())
+            job = open_job(folder, files, columns, about, settings)
         state.wait_for_everyone()
         if not state.is_main_process:
             job = join_job(folder, about)
         encoder = RowEncoder(model, job.plan, language=language, batch_size=batch_size, workers=workers)
-        # by number, whatever is finished: all processes come to the same shares
-        with state.split_between_processes(job.plan.shards) as mine:
-            encoded = encode_here(job, encoder, mine, allow_missing=allow_missing, show_progress=show_progress)
+        # by number, whatever is finished: all processes come to the same shares, and nobody to another's
+        total, rank, count = len(job.plan.shards), state.process_index, state.num_processes
+        mine = job.plan.shards[-(-total * rank // count) : -(-total * (rank + 1) // count)]
+        encoded = encode_here(job, encoder, mine, allow_missing=allow_missing, show_progress=show_progress)
         state.wait_for_everyone()
+        encoded = sum(gather_object([encoded]))
         if not state.is_main_process:
             return None
         return job.finish(encoded=encoded, seconds=time.perf_counter() - start)
@@ -132,50 +138,69 @@ def encode_shards(
         DataError: If input or output fail; what is finished stays.
     """
     fields: dict[int, list[Any]] = {}
-    for shard, pieces in groupby(encoder.pieces(shards), key=itemgetter(0)):
-        rows: list[Row] = []
-        vectors: list[NDArray[np.float32]] = []
-        skipped: list[Skipped] = []
-        for _, piece in pieces:
-            _encode_piece(encoder, piece, rows, vectors, skipped)
-            if progress is not None:
-                progress(len(piece))
-        absent = sum(each.reason == MISSING for each in skipped)
+    made = _Made()
+    for shard, piece in encoder.pieces(shards):
+        if made.shard is not None and made.shard is not shard:
+            raise DataError(
+                f"Shard {made.shard.number} has {made.seen:,} rows of {made.shard.cut.rows:,}: the input has changed. Encode "
+                "into a new folder."
+            )
+        made.shard = shard
+        _encode_piece(encoder, piece, made)
+        if progress is not None:
+            progress(len(piece))
+        # at its last row, not when the next shard begins: reading that one may fail
+        if made.seen < shard.cut.rows:
+            continue
+        absent = sum(each.reason == MISSING for each in made.skipped)
         if absent == shard.cut.rows >= _SUSPICIOUS and not allow_missing:
             raise DataError(
-                f"None of the {absent:,} pictures of shard {shard.number} is there, the first is '{skipped[0].item}'. Is the "
-                "drive mounted, and are paths relative to the table? --allow-missing goes on."
+                f"None of the {absent:,} pictures of shard {shard.number} is there, the first is '{made.skipped[0].item}'. Is "
+                "the drive mounted, and are paths relative to the table? --allow-missing goes on."
             )
         if shard.file not in fields:
             fields[shard.file] = job.plan.files[shard.file].reader().fields(job.plan.columns.keep)
-        matrix = np.concatenate(vectors) if vectors else np.empty((0, int(job.about["dim"])), np.float32)
+        matrix = np.concatenate(made.vectors) if made.vectors else np.empty((0, int(job.about["dim"])), np.float32)
         write_shard(
-            job.folder, shard.number, rows, matrix, skipped, fields=fields[shard.file], dtype=job.settings.dtype
+            job.folder,
+            shard.number,
+            made.rows,
+            matrix,
+            made.skipped,
+            fields=fields[shard.file],
+            dtype=job.settings.dtype,
         )
-        logger.info("shard %d of %d: %d vectors", shard.number, len(job.plan.shards), len(rows))
-        yield shard, len(rows)
+        logger.info("shard %d of %d: %d vectors", shard.number, len(job.plan.shards), len(made.rows))
+        yield shard, len(made.rows)
+        made = _Made()
 
 
-def _encode_piece(
-    encoder: RowEncoder,
-    piece: Sequence[Prepared],
-    rows: list[Row],
-    vectors: list[NDArray[np.float32]],
-    skipped: list[Skipped],
-) -> None:
+@dataclass
+class _Made:
+    """What there is of the shard at work."""
+
+    shard: Shard | None = None
+    rows: list[Row] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    seen: int = 0
+
+
+def _encode_piece(encoder: RowEncoder, piece: Sequence[Prepared], made: _Made) -> None:
     """Encode a piece of a shard onto what there is of it."""
-    skipped.extend(Skipped(each.row.id, each.problem) for each in piece if each.problem)
+    made.seen += len(piece)
+    made.skipped.extend(Skipped(each.row.id, each.problem) for each in piece if each.problem)
     good = [each for each in piece if not each.problem]
     if not good:
         return
     encoded = encoder.encode(good)
     finite = [bool(np.isfinite(vector).all()) for vector in encoded]
-    vectors.append(encoded[finite])
+    made.vectors.append(encoded[finite])
     for each, fine in zip(good, finite, strict=True):
         if fine:
-            rows.append(each.row)
+            made.rows.append(each.row)
         else:
-            skipped.append(Skipped(each.row.id, "the encoder gives no finite vector for it"))
+            made.skipped.append(Skipped(each.row.id, "the encoder gives no finite vector for it"))
 
 
 def encode_here(

@@ -181,7 +181,8 @@ def encode_source(
     with torch.inference_mode(), bar:
         start = 0
         while start < len(order):
-            most = rows_a_pass(len(rows[order[start]]), batch_size, model.device)
+            longest = processor.base_max_length if processor.pad_to_max_length else len(rows[order[start]])
+            most = rows_a_pass(longest, batch_size, model.device)
             chosen = order[start : start + most]
             start += most
             batch = processor.pad([rows[index] for index in chosen])

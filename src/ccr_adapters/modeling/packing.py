@@ -33,6 +33,13 @@ def rows_a_pass(longest: int, batch_size: int | None, device: torch.device) -> i
     return max(1, _TOKENS["cpu" if device.type == "cpu" else "accelerator"] // max(1, longest))
 
 
+def _fixed_length(model: Encodes, code: str | None, group: int) -> int:
+    """Tokens that every caption is padded to, whatever it has; 0 where the longest of a pass decides."""
+    if group < 2 and model.processor is not None and model.processor.pad_to_max_length:
+        return model.processor.base_max_length
+    return 0 if code is None else model.language_config(code).pad_to or 0
+
+
 def passes(
     model: Encodes, rows: Sequence[Sequence[int]], codes: Sequence[str | None], batch_size: int | None
 ) -> Iterator[list[int]]:
@@ -66,13 +73,13 @@ def passes(
             yield members
             continue
         batch: list[int] = []
-        most = 0
+        most, fixed = 0, max(_fixed_length(model, code, group) for code in {codes[index] for index in members})
         for index in sorted(members, key=lambda index: -len(rows[index])):
             spread = bool(batch) and len(rows[index]) < _LIKE_LENGTH * len(rows[batch[0]])
             if batch and (len(batch) >= most or (spread and len(batch) >= _FEWEST_ROWS)):
                 yield batch
                 batch = []
             if not batch:
-                most = rows_a_pass(len(rows[index]), batch_size, model.device)
+                most = rows_a_pass(max(len(rows[index]), fixed), batch_size, model.device)
             batch.append(index)
         yield batch

@@ -90,6 +90,11 @@ class CCRProcessor:
             return self.tokenizer, min(max_length, self.base_max_length), self.pad_to_max_length
         return tokenizer, max_length, False
 
+    def settings_for(self, language: str | None) -> tuple[int, bool, bool]:
+        """What else decides the ids of a caption: its longest length, whether it is padded to that, and read in lower case."""
+        tokenizer, max_length, padded = self._entry(language)
+        return max_length, padded, self.lowercase and tokenizer is self.tokenizer
+
     def reads_padding(self, language: str | None) -> bool:
         """Whether captions of a language go through a base that wants one length, and reads the padding too (SigLIP)."""
         return self._entry(language)[2]
