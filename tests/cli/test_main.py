@@ -128,6 +128,7 @@ def test_a_language_is_added_and_the_command_goes_on_where_it_was(pictures, base
     command += [
         "arguments.max_steps=3",
         "arguments.use_cpu=true",
+        "arguments.per_device_train_batch_size=4",
         "vocabulary.size=60",
         "adapter.r=4",
         "adapter.peft_type=DASD",
@@ -144,6 +145,12 @@ def test_a_language_is_added_and_the_command_goes_on_where_it_was(pictures, base
     again = run(*command)
     assert again.exit_code == 0, again.output
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    # fewer pairs are another training, and the card of the first stays true
+    kept = (adapter / "README.md").read_bytes()
+    fewer = run(*command, "--limit", 30)
+    assert fewer.exit_code == 1
+    assert "other training pairs" in fewer.stderr
+    assert (adapter / "README.md").read_bytes() == kept
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -170,6 +177,10 @@ def test_what_is_wrong_with_a_language_is_said_before_translating(pictures, base
     found = run(*command, "--method", "nrcr")
     assert found.exit_code == 1
     assert "no method 'nrcr'" in found.stderr
+    # the translator is not even looked for
+    found = run(*command, "--method", "nrccr", "--translator", tmp_path / "nowhere")
+    assert found.exit_code == 1
+    assert "needs back-translations: give --back-model too" in found.stderr
     found = run(*command, "--column", "caption")
     assert found.exit_code == 1
     assert "--column" in found.stderr

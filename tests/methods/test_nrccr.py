@@ -50,6 +50,20 @@ def test_the_published_weights():
     }
 
 
+def test_with_padding_read_training_sees_what_retrieval_sees(bases, batch, captions):
+    model = CCRModel.from_base(bases["bert"])
+    model.add_language(
+        "de", FullConfig(head=False), head=HeadConfig(space=20, width=16, attention_heads=2, read_padding=True)
+    )
+    model.eval()
+    rows = batch(model, *ROLES)
+    found = NRCCR(model, "de", NRCCRTerms(target=1.0)).eval()(**rows)["target"]
+    states = model.token_states(*(rows[f"target_{key}"] for key in ("input_ids", "attention_mask", "pooled_at")), "de")
+    target = model.heads["de"].text(states, rows["target_attention_mask"])
+    visual = model.map_visual(rows["visual_vectors"], "de")
+    assert found.item() == pytest.approx(triplet(target, visual, ids=rows["image_index"]).item(), abs=1e-6)
+
+
 @pytest.mark.parametrize("family", ["clip", "siglip", "bert", "xlmr"])
 @pytest.mark.parametrize("own", [False, True], ids=["shared tokens", "own tokens"])
 def test_the_terms_are_those_of_what_retrieval_encodes(family, own, build, batch, captions, english):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from ccr_adapters.errors import ConfigError
-from ccr_adapters.methods import DASD, DASDTerms, Method
+from ccr_adapters.methods import DASD, CL2CMTerms, DASDTerms, Method, NRCCRTerms, TransferTerms
 
 
 def test_the_published_weights():
@@ -51,6 +51,26 @@ def test_an_unknown_guide(guide):
 def test_a_weight_that_is_no_weight(value):
     with pytest.raises(ConfigError, match="cosine.*number"):
         DASDTerms.from_dict({"cosine": value})
+
+
+@pytest.mark.parametrize(
+    ("terms", "name", "value", "expected"),
+    [
+        (DASDTerms, "scale", 0, "more than 0"),
+        (DASDTerms, "relational_scale", 0.0, "more than 0"),
+        (DASDTerms, "anchor", 5, "at most 1"),
+        (TransferTerms, "epsilon", 0, "more than 0"),
+        (TransferTerms, "anchor", 1.1, "at most 1"),
+        (CL2CMTerms, "temperature", 0, "more than 0"),
+        (CL2CMTerms, "mask", 3, "at most 1"),
+        (CL2CMTerms, "mask", 0, "more than 0"),
+        (NRCCRTerms, "temperature", 0, "more than 0"),
+        (NRCCRTerms, "beta", 0, "more than 0"),
+    ],
+)
+def test_a_setting_out_of_its_range(terms, name, value, expected):
+    with pytest.raises(ConfigError, match=f"`{name}` is {value}; expected {expected}"):
+        terms.from_dict({name: value})
 
 
 def test_terms_cannot_be_changed():

@@ -91,6 +91,14 @@ def test_no_row_keeps_its_place_when_shuffled():
     assert all(0 not in shift for shift in shuffled)
 
 
+def test_another_caption_of_the_same_picture_is_no_shuffled_pair():
+    disc, (f_sa, g) = PairDiscriminator(4), pairs(rows=2)
+    together = discriminator_loss(disc, f_sa, g, ids=torch.tensor([3, 3]))
+    assert torch.allclose(together, -F.logsigmoid(disc(f_sa, g)).mean() / 2)
+    apart = discriminator_loss(disc, f_sa, g, ids=torch.tensor([3, 4]))
+    assert torch.allclose(apart, discriminator_loss(disc, f_sa, g))
+
+
 def test_a_generator_repeats_the_shuffle():
     disc, (f_sa, g) = PairDiscriminator(4), pairs(rows=50)
     losses = [discriminator_loss(disc, f_sa, g, torch.Generator().manual_seed(s)).item() for s in (1, 1, 2)]

@@ -75,6 +75,10 @@ def test_share_of_script(text, code, expected):
         ("a b a b a", True, 0.0),
         ("HUND hund Hund", True, 2 / 3),
         ("polepole", True, 0.0),
+        ("ein Hund, ein Hund, ein Hund.", True, 4 / 6),
+        ("ein Hund und ein Hund und ein Hund", True, 5 / 8),  # what stands between is left out behind the last
+        ("ein Hund und ein Hund und eine Katze", True, 0.0),
+        ("- - -", True, 2 / 3),
         ("一只狗在跑", False, 0.0),
         ("慢慢", False, 0.0),
         ("哈哈哈", False, 0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -263,6 +264,34 @@ def test_empty_translations_are_dropped_and_counted_or_kept(rows, mute, back, tm
     found = columns(tmp_path / "kept")
     assert [text for text, said in zip(found["caption"], found["translation"], strict=True) if not said] == silent
     assert [bool(text) for text in found["back_translation"]] == [bool(text) for text in found["translation"]]
+
+
+def test_a_translator_that_says_nothing_at_all_is_an_error(rows, mute, tmp_path):
+    silent = rows.filter(lambda row: row["caption"].startswith("the"))
+    with pytest.raises(TranslationError, match=r"All \d+ translations are empty"):
+        translate_dataset(silent, tmp_path / "de", mute, **FAST)
+    assert not (tmp_path / "de" / "state.json").exists()
+
+
+def test_the_same_captions_of_other_pictures_are_another_job(rows, translator, tmp_path):
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    renamed = rows.remove_columns("n").add_column("n", [n + 1 for n in rows["n"]])
+    with pytest.raises(TranslationError, match=r"different: captions.others"):
+        translate_dataset(renamed, tmp_path / "de", translator, **FAST)
+
+
+def test_a_job_of_an_earlier_version_goes_on(rows, translator, tmp_path):
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    job = json.loads((tmp_path / "de" / "job.json").read_text())
+    del job["captions"]["others"]
+    (tmp_path / "de" / "job.json").write_text(json.dumps(job))
+    assert translate_dataset(rows, tmp_path / "de", translator, **FAST).seconds == 0
+
+
+def test_a_kill_before_the_job_was_written_leaves_the_folder_free(rows, translator, tmp_path):
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / ".job.json").write_text('{"half')
+    assert translate_dataset(rows, tmp_path / "de", translator, **FAST).rows == len(rows)
 
 
 def test_pictures_stay_pictures(translator, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from ccr_adapters.data import build_tiny_world
 from ccr_adapters.errors import DataError
 from ccr_adapters.translation import filter_rows, noise_report, with_weights
 from ccr_adapters.translation.noise import RAMPS
@@ -154,6 +155,32 @@ def test_a_language_without_a_known_script_is_said(caplog):
     report = noise_report(rows, "tlh")
     assert "wrong_script" not in report.factors
     assert "script of 'tlh' is not known" in caplog.text
+
+
+def test_a_row_without_a_back_translation_is_not_judged_by_it():
+    rows = Dataset.from_dict(
+        {
+            "caption": ["a dog runs through the snow", "a red cat sits there", "two women are talking"],
+            "translation": ["ein Hund rennt durch den Schnee", "eine rote Katze sitzt dort", "zwei Frauen reden"],
+            "back_translation": ["a dog runs through the snow", None, ""],
+        }
+    )
+    assert noise_report(rows, "de").factors["round_trip"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_copy_of_captions_in_another_language_than_english_is_found():
+    german = ["ein Hund rennt durch den Schnee", "eine rote Katze sitzt dort", "zwei Frauen reden miteinander"]
+    rows = Dataset.from_dict({"caption": german, "translation": [*german[:2], "two women are talking to each other"]})
+    assert noise_report(rows, "en", source="de").flags["untranslated"].tolist() == [True, True, False]
+
+
+def test_translations_into_another_language_are_said():
+    french = build_tiny_world("fr", train=60, validation=0, test=0, image_size=8)["train"]
+    rows = french.select_columns(["caption", "translation"])
+    report = noise_report(rows, "de")
+    assert report.note.startswith("Of 60 translations 60 read as 'fr' and 0 as 'de'")
+    assert report.note in report.to_markdown()
+    assert noise_report(rows, "fr").note is None
 
 
 def test_english_may_be_a_copy():

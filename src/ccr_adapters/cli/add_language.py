@@ -68,9 +68,12 @@ def recipe_values(
         },
     }
     values["stages"] = [{"name": name} for name in method_of(method).stages]
-    if method in ("transfer", "dasd", "mla"):
-        # small adapters and rows that start aligned: ten times the published rate, and nothing pulls them to zero
-        values["arguments"] |= {"learning_rate": 2e-3, "vocabulary_learning_rate": 2e-3, "weight_decay": 0.0}
+    # rows that start aligned, and nothing pulls them to zero; small adapters bear ten times the published rate, whole blocks
+    # do not (docs/results.md was measured so)
+    values["arguments"] |= {"vocabulary_learning_rate": 2e-3, "weight_decay": 0.0}
+    values["arguments"] |= {"learning_rate": 2e-4 if method in ("nrccr", "cl2cm") else 2e-3}
+    if method == "nrccr":
+        values["arguments"] |= {"auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0}
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
     else:
@@ -119,6 +122,7 @@ def _translations(
     """The translated rows of the training split, and who translated them."""
     from datasets import load_from_disk
 
+    from ccr_adapters.data.corpus import check_language
     from ccr_adapters.errors import DataError
     from ccr_adapters.translation import translate_dataset
 
@@ -127,6 +131,7 @@ def _translations(
         if "translation" not in train.column_names:
             raise DataError("The split 'train' has no 'translation'. Give a --translator to make them.")
         _tell("Translations are in the data already.")
+        check_language(train, language)
         names = ["caption", "translation", "back_translation", "image_id"]
         rows = train.select_columns([name for name in names if name in train.column_names])
         by = ", ".join(map(str, train.unique("translator"))) if "translator" in train.column_names else "not recorded"
@@ -170,8 +175,10 @@ def add_language(
     ] = None,
 ) -> None:
     """Teach a base a language from English captions: translate, filter, train, evaluate, card; resumable."""
+    from ccr_adapters.cli.checks import needs_of
     from ccr_adapters.cli.train import check_recipe, run_recipe
     from ccr_adapters.cli.translated_corpus import make_corpus, read_splits
+    from ccr_adapters.errors import ConfigError
     from ccr_adapters.translation import filter_rows, noise_report, with_weights
 
     splits = read_splits(dataset, _mapping(column or []))
@@ -184,11 +191,14 @@ def add_language(
         return _written(values, output / RECIPE, overrides or [])
 
     # what is wrong in the recipe is said before hours of translating
-    check_recipe(recipe_for(len(splits.train)))
+    planned = recipe_for(len(splits.train))
+    check_recipe(planned)
+    if translator is not None and back_model is None and "back" in needs_of(planned):
+        raise ConfigError(f"The method {method!r} needs back-translations: give --back-model too.")
     models = {"model": translator, "back_model": back_model, "device": device, "dtype": None, "revision": None}
     decoding: dict[str, Any] = {"batch_size": batch_size, "num_beams": num_beams}
     texts, by = _translations(splits, language, source, output / "translations", limit, decoding, **models)
-    report = noise_report(texts, language)
+    report = noise_report(texts, language, source=source)
     report.write(output / "noise", plot=False)
     clean = filter_rows(with_weights(texts, report) if weights else texts, report, minimum)
     share = report.counts["any"] / max(len(texts), 1)

@@ -53,6 +53,7 @@ def language_of(rows: Dataset) -> str:
 def noise_report(
     folder: Annotated[Path, typer.Argument(help="Translated data set: a datasets folder, jsonl, csv or parquet.")],
     language: Annotated[str | None, typer.Option(help="Of the translations; default: the column 'language'.")] = None,
+    source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
     write: Annotated[Path | None, typer.Option(help="Folder for noise.md, noise.json, noise.png, scores.npy.")] = None,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a row to be kept.")] = 0.5,
     output: Annotated[Path | None, typer.Option(help="Folder for the rows that are kept.")] = None,
@@ -65,7 +66,7 @@ def noise_report(
     from ccr_adapters.translation import noise_report as report_of
 
     rows = load_rows(folder)
-    report = report_of(rows, language or language_of(rows), examples=examples)
+    report = report_of(rows, language or language_of(rows), source=source, examples=examples)
     typer.echo(report.to_markdown())
     if write is not None:
         report.write(write, plot=plot)

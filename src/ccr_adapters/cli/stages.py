@@ -185,9 +185,11 @@ def train_language(
                 method.load_trainable_state(load_file(str(output / stage.name / STAGE_WEIGHTS)))
                 summaries[stage.name] = json.loads(done.read_text(encoding="utf-8"))
             else:
+                arguments = stage_arguments(recipe, stage)
+                arguments.ddp_find_unused_parameters = method.leaves_unused or arguments.ddp_find_unused_parameters
                 trainer = CCRTrainer(
                     method,
-                    stage_arguments(recipe, stage),
+                    arguments,
                     lengths=lengths,
                     weights=weights,
                     train_dataset=rows,

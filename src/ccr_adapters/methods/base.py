@@ -21,10 +21,12 @@ T = TypeVar("T", bound="Terms")
 class Terms:
     """Weights and settings of one stage; a term with weight 0 is not computed. Each method has its own fields.
 
-    A field of text has its choices in `CHOICES`, with the default first.
+    A field of text has its choices in `CHOICES`, with the default first. A number that is no weight has its bounds in
+    `RANGES`: more than the first, and at most the second.
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @classmethod
     def from_dict(cls: type[T], values: dict[str, Any], defaults: T | None = None) -> T:
@@ -42,6 +44,10 @@ class Terms:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (number and 0 <= value < math.inf):
                 raise ConfigError(f"Term `{name}` is {value!r}; expected a number, 0 or more.")
+            above, most = cls.RANGES.get(name, (-math.inf, math.inf))
+            if not above < value <= most:
+                expected = f"at most {most:g}" if value > above else f"more than {above:g}"
+                raise ConfigError(f"`{name}` is {value!r}; expected {expected}.")
         return cls(**{**known, **values})
 
 
@@ -103,6 +109,11 @@ class Method(nn.Module):
             names = [self.language, *self.model.auxiliary]
             return [self.model.vocabularies[name] for name in names if name in self.model.vocabularies]
         return []
+
+    @property
+    def leaves_unused(self) -> bool:
+        """Whether some trained parameters get no gradient, which several processes have to be told."""
+        return False
 
     def finish(self) -> None:
         """Remove what served training alone; called when a stage ends."""

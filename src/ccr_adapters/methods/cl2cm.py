@@ -7,6 +7,7 @@ the same base, removed when training ends. Wang et al., AAAI 2024 (arXiv 2312.08
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -35,6 +36,13 @@ class CL2CMTerms(Terms):
         mask: Share of the words that are masked.
         epsilon: Entropic regularisation of the transport.
     """
+
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "scale": (0.0, math.inf),
+        "temperature": (0.0, math.inf),
+        "epsilon": (0.0, math.inf),
+        "mask": (0.0, 1.0),
+    }
 
     contrastive: float = 0.0
     source: float = 0.0

@@ -6,6 +6,7 @@ some, and are left out for a static acquirer or LoRA.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -54,6 +55,11 @@ class DASDTerms(Terms):
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"guide": ("source", "visual")}
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "scale": (0.0, math.inf),
+        "relational_scale": (0.0, math.inf),
+        "anchor": (-math.inf, 1.0),
+    }
 
     alignment: float = 0.0
     cosine: float = 0.0
@@ -116,6 +122,12 @@ class DASD(Method):
         """The base's vectors of the source captions, and those of all pictures for the terms over them."""
         return frozenset({"source_vectors"} | ({"bank"} if terms.bank or terms.relational else set()))
 
+    @property
+    def leaves_unused(self) -> bool:
+        """Where one half of the features neither makes weights nor has a term: the ablations of it."""
+        read = self.model.conditions_on(str(self.language))
+        return (read == "related" and not self.terms.adversarial) or (read == "agnostic" and not self.terms.consistency)
+
     def modules_of(self, kind: str) -> list[nn.Module]:
         """As in the base class; the discriminator is auxiliary."""
         if kind == "auxiliary":
@@ -175,7 +187,7 @@ class DASD(Method):
                 found["consistency"] = terms.consistency * consistency
             if self.discriminator is not None:
                 agnostic = features.agnostic.float()
-                found.update(adversary(self.discriminator, agnostic, guide, terms.adversarial))
+                found.update(adversary(self.discriminator, agnostic, guide, terms.adversarial, ids=image_index))
                 with torch.no_grad():
                     true, shuffled = (self.discriminator(agnostic, g) for g in (guide, guide.roll(1, dims=0)))
                     self.observe(discriminator_accuracy=discriminator_accuracy(true, shuffled))

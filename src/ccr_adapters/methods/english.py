@@ -45,4 +45,5 @@ class EnglishFineTune(Method):
         source = self.model.base_features(input_ids=source_input_ids, attention_mask=source_attention_mask)
         if pixel_values is not None:
             visual_vectors = pooler_output(self.model.get_image_features(pixel_values, **pictures))
+        self.observe_vectors(source, visual_vectors)  # type: ignore[arg-type]
         return {"contrastive": info_nce(source, visual_vectors, scale=self.scale, ids=image_index)}  # type: ignore[arg-type]

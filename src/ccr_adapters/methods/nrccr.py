@@ -6,6 +6,7 @@ meet in a common space. Wang et al., ACM MM 2022 (arXiv 2208.12526); equations i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ccr_adapters.dasd.disentangle import pool
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods.base import Method, Terms
 from ccr_adapters.modeling import CCRModel
@@ -43,6 +43,8 @@ class NRCCRTerms(Terms):
         temperature: Of the similarity view.
         beta: Of the feature view.
     """
+
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {"temperature": (0.0, math.inf), "beta": (0.0, math.inf)}
 
     source: float = 0.0
     target: float = 0.0
@@ -154,8 +156,8 @@ class NRCCR(Method):
         source_states, source_mask = english_states[:count], english_mask[:count]
         target_tokens = head.text.tokens(target_states, target_attention_mask)  # (B, L, h)
         source_tokens = head.text.tokens(source_states, source_mask)
-        target = head.text.project(pool(target_tokens, None, target_attention_mask))  # (B, d')
-        source = head.text.project(pool(source_tokens, None, source_mask))
+        target = head.text.project(target_tokens, target_attention_mask)  # (B, d')
+        source = head.text.project(source_tokens, source_mask)
         visual = head.visual(visual_vectors if visual_frames is None else visual_frames, visual_mask)
         self.observe_vectors(target, visual)
 

@@ -7,6 +7,7 @@ so are its words, through an optimal transport plan that gives a wrong word of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,6 +29,8 @@ class TransferTerms(DASDTerms):
         words: Transport cost between the token states of the translation and those of its English caption.
         epsilon: Entropic regularisation of the transport.
     """
+
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {**DASDTerms.RANGES, "epsilon": (0.0, math.inf)}
 
     words: float = 0.0
     epsilon: float = 0.1

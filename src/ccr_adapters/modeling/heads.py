@@ -120,13 +120,14 @@ class TextHead(nn.Module):
         placed = self.layer.place(self.entry(states))
         return self.layer(placed, mask, from_padding=self.read_padding)
 
-    def project(self, pooled: Tensor) -> Tensor:
-        """Into the common space, L2-normalised. (B, h) -> (B, d')"""
+    def project(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The mean of a caption's states into the common space, L2-normalised. (B, L, h), (B, L) -> (B, d')"""
+        pooled = pool(tokens, None, None if self.read_padding else mask)  # (B, h)
         return F.normalize(self.dropout(self.norm(self.exit(pooled))).float(), dim=-1)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """A caption's vector. (B, L, w), (B, L) -> (B, d')"""
-        return self.project(pool(self.tokens(states, mask), None, None if self.read_padding else mask))
+        return self.project(self.tokens(states, mask), mask)
 
     def cross_view(self, source: Tensor, target: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
         """The teacher's view `c` of a translation: what its source attends to in it, pooled with its own states.
@@ -145,7 +146,7 @@ class TextHead(nn.Module):
         """
         asked = self.layer.across(source, target, target_mask)  # (B, Ls, h)
         both = torch.cat([asked, target], dim=1)  # (B, Ls + Lt, h)
-        return self.project(pool(both, None, torch.cat([source_mask, target_mask], dim=1)))
+        return self.project(both, torch.cat([source_mask, target_mask], dim=1))
 
 
 class VisualHead(nn.Module):

@@ -321,9 +321,13 @@ class LanguageHost(PreTrainedModel):
 
     def disentangles(self, code: str) -> bool:
         """Whether a language's adapter is dynamic, and so makes disentangled features."""
+        return self.conditions_on(code) != "nothing"
+
+    def conditions_on(self, code: str) -> str:
+        """Which features a language's weights are made from: `DASDConfig.condition_on`; `"nothing"` where there are none."""
         self.shelf.load(self, self.known_language(code))
         config = getattr(self.base, "peft_config", {}).get(code)
-        return isinstance(config, DASDConfig) and config.disentangles
+        return config.condition_on if isinstance(config, DASDConfig) and config.disentangles else "nothing"
 
     def trainable(self, code: str) -> list[nn.Parameter]:
         """Make the parameters of one language trainable, and of what trains it; freeze all others, and return them."""

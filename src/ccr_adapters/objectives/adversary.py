@@ -48,17 +48,23 @@ class PairDiscriminator(nn.Module):
 
 
 def discriminator_loss(
-    disc: PairDiscriminator, f_sa: Tensor, g: Tensor, generator: torch.Generator | None = None
+    disc: PairDiscriminator,
+    f_sa: Tensor,
+    g: Tensor,
+    generator: torch.Generator | None = None,
+    ids: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of telling true pairs [f_sa; g] (1) from shuffled ones (0).
 
-    The shuffle is over the global batch, so that several processes train the discriminator that one would.
+    The shuffle is over the global batch, so that several processes train the discriminator that one would. A row that is
+    shuffled to another of its own picture is a true pair, and counts as neither.
 
     Args:
         disc: The discriminator; the gradient reaches nothing else.
         f_sa: Semantic-agnostic features (B, d).
         g: Embeddings (B, d): English in stage CLA, of pictures in stage CMA.
         generator: Source of the shuffle, for repeatable runs.
+        ids: Which picture each row shows (B,); without them every row has one of its own.
 
     Returns:
         Scalar, the mean of both halves: log 2 for a discriminator that knows nothing. A global batch of one
@@ -72,10 +78,14 @@ def discriminator_loss(
         return _zero(f_sa)
     f_sa, g = f_sa.detach(), g.detach()
     true = at_least_float32(disc(f_sa, g))  # (B,)
-    shuffled = at_least_float32(disc(f_sa, _deranged(g, generator)))  # (B,)
+    other, other_ids = _deranged(g, generator, ids)
+    shuffled = at_least_float32(disc(f_sa, other))  # (B,)
+    losses = F.binary_cross_entropy_with_logits(shuffled, torch.zeros_like(shuffled), reduction="none")
+    same = None if ids is None or other_ids is None else ids.eq(other_ids)
+    wrong = torch.ones_like(losses) if same is None else (~same).to(losses.dtype)
     return (
         F.binary_cross_entropy_with_logits(true, torch.ones_like(true))
-        + F.binary_cross_entropy_with_logits(shuffled, torch.zeros_like(shuffled))
+        + (losses * wrong).sum() / wrong.sum().clamp_min(1.0)
     ) / 2
 
 
@@ -108,6 +118,7 @@ def adversary(
     g: Tensor,
     weight: float = 0.001,
     generator: torch.Generator | None = None,
+    ids: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Both sides of the adversary, for one backward pass over their sum.
 
@@ -120,6 +131,7 @@ def adversary(
         weight: Weight of the encoder's side; 0.001 in DASD. The discriminator's side always has weight 1: its
             pace is its learning rate.
         generator: Source of the shuffle, for repeatable runs.
+        ids: Which picture each row shows (B,).
 
     Returns:
         `discriminator`, a scalar whose gradient reaches the discriminator alone, and `adversarial`, a scalar,
@@ -129,13 +141,13 @@ def adversary(
         TrainingError: If the shapes differ.
     """
     return {
-        "discriminator": discriminator_loss(disc, f_sa, g, generator),
+        "discriminator": discriminator_loss(disc, f_sa, g, generator, ids),
         "adversarial": weight * adversarial_loss(disc, f_sa, g),
     }
 
 
-def _deranged(rows: Tensor, generator: torch.Generator | None) -> Tensor:
-    """For each local row another row of the global batch: all rows rolled by 1 to (global B) - 1."""
+def _deranged(rows: Tensor, generator: torch.Generator | None, ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """For each local row another row of the global batch, and its id: all rows rolled by 1 to (global B) - 1."""
     everyone = all_gather_with_grad(rows)
     offset = torch.randint(
         1, len(everyone), (1,), generator=generator, device="cpu" if generator is None else generator.device
@@ -144,7 +156,9 @@ def _deranged(rows: Tensor, generator: torch.Generator | None) -> Tensor:
         # Each process has drawn, so that their generators stay in step, but only one draw counts.
         dist.broadcast(offset, src=0)
     start = local_offset(rows)
-    return everyone.roll(int(offset), dims=0)[start : start + len(rows)]
+    own = slice(start, start + len(rows))
+    found = everyone.roll(int(offset), dims=0)[own]
+    return found, None if ids is None else all_gather_with_grad(ids).roll(int(offset), dims=0)[own]
 
 
 def _zero(like: Tensor) -> Tensor:

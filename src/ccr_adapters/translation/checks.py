@@ -49,6 +49,7 @@ ALSO_WRITTEN = {
 # Scripts without spaces between words.
 UNSPACED = ("Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai")
 
+_PUNCTUATION = ".,;:!?…\"'()[]«»„“”‚‘’¿¡،؛؟।"
 _ORDER = 6
 _BETA = 2.0
 
@@ -105,27 +106,37 @@ def share_of_script(text: str, scripts: tuple[str, ...]) -> float:
     return sum(script in scripts for script in letters) / len(letters) if letters else 1.0
 
 
+def _words(text: str) -> list[str]:
+    """Words without the punctuation around them; a word of nothing else stays as it is."""
+    return [word.strip(_PUNCTUATION) or word for word in text.lower().split()]
+
+
 def share_of_loops(text: str, *, spaced: bool = True) -> float:
     """Share of a text that only repeats what stands right in front of it, three times or more in a row.
 
+    What stands between may be left out behind the last: "a dog and a dog and a dog" has it three times.
+
     Args:
         text: A text.
-        spaced: Count in words; otherwise in letters, of which a single one has to stand five times in a row.
+        spaced: Count in words, without punctuation; otherwise in letters, of which a single one has to stand five times in a row.
 
     Returns:
         From 0 to 1: "a dog dog dog" is one half.
     """
-    tokens = text.lower().split() if spaced else list("".join(text.lower().split()))
+    tokens = _words(text) if spaced else list("".join(text.lower().split()))
     surplus, place = 0, 0
     while place < len(tokens):
         best = 0
-        for n in range(1, (len(tokens) - place) // 3 + 1):
+        for n in range(1, (len(tokens) - place + spaced) // 3 + 1):
             times = 1
             unit = tokens[place : place + n]
             while tokens[place + times * n : place + (times + 1) * n] == unit:
                 times += 1
+            length = times * n
+            if spaced and n > 2 and tokens[place + length : place + length + n - 1] == unit[:-1]:
+                times, length = times + 1, length + n - 1
             if times >= (5 if n == 1 and not spaced else 3):
-                best = max(best, (times - 1) * n)
+                best = max(best, length - n)
         surplus += best
         place += max(best, 1)
     return surplus / len(tokens) if tokens else 0.0

@@ -111,7 +111,12 @@ def translate_dataset(
     job = _Job(Path(output))
     found = job.open(
         {
-            "captions": {"rows": len(data), "different": len(captions.unique), "sha256": captions.sha256},
+            "captions": {
+                "rows": len(data),
+                "different": len(captions.unique),
+                "sha256": captions.sha256,
+                "others": captions.others,
+            },
             "translator": translator.identity(),
             "back_translator": back.identity() if back else None,
             "settings": {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "drop_empty": drop_empty},
@@ -178,13 +183,17 @@ class _Job:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise TranslationError(f"'{path}' cannot be read as a translation job: {error!r}.") from error
             _refuse_other(self.folder, before, wanted)
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif self.folder.exists() and (not self.folder.is_dir() or self._occupied()):
             raise TranslationError(f"'{self.folder}' holds something else. Choose a new folder for the translations.")
         else:
             self.found = {**wanted, "part_size": part_size, "summary": None}
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write()
         return self.found
+
+    def _occupied(self) -> bool:
+        """Whether anything lies there but the job's file, half written when a kill came."""
+        return any(path.name != f".{JOB}" for path in self.folder.iterdir())
 
     def _write(self) -> None:
         aside = self.folder / f".{JOB}"
@@ -244,6 +253,11 @@ class _Job:
         empty = np.concatenate([np.asarray([not text for text in part["translation"]], dtype=bool) for part in parts])
         spread = made.select(captions.number).flatten_indices(cache_file_name=str(aside / "spread.arrow"))
         whole = concatenate_datasets([data, spread], axis=1)
+        if empty.all():
+            raise TranslationError(
+                f"All {len(empty):,} translations are empty; nothing was written to '{self.folder}'. Look at the translator, and "
+                "remove the folder before another attempt."
+            )
         kept = np.flatnonzero(~empty[captions.number])
         dropped = len(whole) - len(kept) if drop_empty else 0
         if dropped:
@@ -323,7 +337,8 @@ def _refuse_other(folder: Path, before: dict[str, Any], wanted: dict[str, Any]) 
         if before[name] == value:
             continue
         if isinstance(value, dict) and isinstance(before[name], dict):
-            different += [f"{name}.{key}" for key in value if before[name].get(key) != value[key]]
+            # what an earlier version did not write down is not known to differ
+            different += [f"{name}.{key}" for key in value if before[name].get(key, value[key]) != value[key]]
         else:
             different.append(name)
     if different:

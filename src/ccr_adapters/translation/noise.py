@@ -4,11 +4,11 @@ Each check measures one thing and turns it into a factor: 1 up to what good tran
 certainly wrong, straight in between (`RAMPS`). The score of a row is the product of its factors, and a check flags a row
 when its factor is below one half.
 
-    untranslated   chrF between caption and translation; not for English
+    untranslated   chrF between caption and translation; not where both are in one language
     wrong_script   share of letters of the language's script
     length         distance of the row's log length ratio from the median of all rows, in robust standard deviations
     repeated       share of the translation that only repeats what stands in front of it, beyond what the caption does
-    round_trip     chrF between caption and back-translation, where there is one
+    round_trip     chrF between caption and back-translation, in rows that have one
     empty          a translation without any text scores 0
 """
 
@@ -27,6 +27,7 @@ from datasets import Dataset, Value
 
 from ccr_adapters.errors import DataError
 from ccr_adapters.extras import require
+from ccr_adapters.processing.language_id import mostly_other
 from ccr_adapters.translation.checks import ALSO_WRITTEN, SCRIPTS, UNSPACED, chrf, share_of_loops, share_of_script
 from ccr_adapters.translation.codes import find_language, script_of
 
@@ -42,7 +43,7 @@ RAMPS: dict[str, tuple[float, float]] = {
 }
 MEANINGS = {
     "empty": "no translation",
-    "untranslated": "a copy of the English",
+    "untranslated": "a copy of the caption",
     "wrong_script": "letters of another script",
     "length": "far shorter or longer than the others",
     "repeated": "the same words over and over",
@@ -62,6 +63,7 @@ class NoiseReport:
         factors: Factor of each check for each row. (N,) each
         empty: Rows without a translation. (N,)
         examples: The worst rows, with their texts and flags.
+        note: What the translations as a whole look like, where they do not look like the language.
     """
 
     language: str
@@ -69,6 +71,7 @@ class NoiseReport:
     factors: dict[str, np.ndarray]
     empty: np.ndarray
     examples: list[dict[str, Any]] = field(default_factory=list)
+    note: str | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -95,6 +98,7 @@ class NoiseReport:
             "score_quantiles": dict(zip(("5%", "25%", "50%"), np.round(quantiles, 4).tolist(), strict=True)),
             "flagged": self.counts,
             "checks": {name: {"good": RAMPS[name][0], "wrong": RAMPS[name][1]} for name in self.factors},
+            "note": self.note,
             "worst": self.examples,
         }
 
@@ -105,6 +109,7 @@ class NoiseReport:
             f"# Noise of {len(self):,} translations into {self.language}",
             "",
             f"Mean score {self.to_dict()['mean_score']:.3f}; 1 is clean. A row's score is the product of its checks.",
+            *(["", self.note] if self.note else []),
             "",
             "| check | what it finds | rows | share |",
             "|---|---|---:|---:|",
@@ -170,12 +175,13 @@ def _ramp(values: np.ndarray, good: float, wrong: float) -> np.ndarray:
     return np.clip((wrong - values) / (wrong - good), 0.0, 1.0)
 
 
-def noise_report(rows: Dataset, language: str, *, examples: int = 20) -> NoiseReport:
+def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: int = 20) -> NoiseReport:
     """Score each row of a translated data set.
 
     Args:
-        rows: With `caption` (English) and `translation`; `back_translation` is used where it is there.
+        rows: With `caption` and `translation`; `back_translation` is used where it is there.
         language: Of the translations, BCP-47.
+        source: Of the captions.
         examples: So many of the worst rows are kept with their texts.
 
     Returns:
@@ -193,9 +199,9 @@ def noise_report(rows: Dataset, language: str, *, examples: int = 20) -> NoiseRe
         logger.warning("The script of '%s' is not known; it is not checked.", language)
     also = ALSO_WRITTEN.get(known.code, "") if known else ""
     scripts = (*SCRIPTS[script], *SCRIPTS.get(also, ())) if script else ()
-    english = known is not None and known.code == "en"
+    same = known is not None and known == find_language(source)
     measured: dict[str, list[float]] = {"length": [], "repeated": []}
-    measured |= {} if english else {"untranslated": []}
+    measured |= {} if same else {"untranslated": []}
     measured |= {"wrong_script": []} if scripts else {}
     measured |= {"round_trip": []} if "back_translation" in rows.column_names else {}
     empty: list[bool] = []
@@ -205,12 +211,13 @@ def noise_report(rows: Dataset, language: str, *, examples: int = 20) -> NoiseRe
         # a caption that says a word three times may have it translated three times
         loops = share_of_loops(translation, spaced=script not in UNSPACED)
         measured["repeated"].append(max(0.0, loops - share_of_loops(caption)))
-        if not english:
+        if not same:
             measured["untranslated"].append(chrf(translation, caption))
         if scripts:
             measured["wrong_script"].append(share_of_script(translation, scripts))
         if "round_trip" in measured:
-            measured["round_trip"].append(chrf(back, caption))
+            # what is not there tells nothing
+            measured["round_trip"].append(chrf(back, caption) if back.strip() else 1.0)
     gone = np.asarray(empty, dtype=bool)
     values = {name: np.asarray(found) for name, found in measured.items()}
     values["length"] = _deviations(values["length"], ~gone)
@@ -218,6 +225,7 @@ def noise_report(rows: Dataset, language: str, *, examples: int = 20) -> NoiseRe
     scores = np.where(gone, 0.0, np.prod(list(factors.values()), axis=0))
     report = NoiseReport(language, scores, factors, gone)
     report.examples = _worst(rows, report, examples)
+    report.note = mostly_other(rows["translation"], language)
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,13 @@ class Captions:
         unique: Index of the first row of each different caption. (U,)
         number: Which different caption each row has. (N,)
         sha256: Hash of all captions in order.
+        others: Hash of what else the rows hold in numbers and short texts: ids, paths.
     """
 
     unique: np.ndarray
     number: np.ndarray
     sha256: str
+    others: str
 
 
 def load_rows(source: Dataset | str | Path, *, split: str = "train") -> Dataset:
@@ -126,4 +129,14 @@ def find_captions(rows: Dataset) -> Captions:
     order = np.argsort(first)  # different captions in the order in which they appear
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    return Captions(first[order], rank[number.reshape(-1)], hashlib.sha256(digests.tobytes()).hexdigest())
+    found = hashlib.sha256(digests.tobytes()).hexdigest()
+    return Captions(first[order], rank[number.reshape(-1)], found, _others(rows))
+
+
+def _others(rows: Dataset) -> str:
+    """Hash of the columns of plain values beside the captions; pictures are told by their ids."""
+    names = sorted(name for name, kind in rows.features.items() if name != "caption" and isinstance(kind, Value))
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for block in rows.select_columns(names).iter(batch_size=_BLOCK) if names else ():
+        digest.update(json.dumps([block[name] for name in names], default=str).encode())
+    return digest.hexdigest()
