@@ -92,8 +92,17 @@ def test_a_reference_is_compared_over_languages(contenders, tables):
 
 def test_what_noise_costs(tables, tmp_path):
     cells = [cell("dasd", 0, [100, 200], noise=0.0), cell("dasd", 0, [90, 200], noise=0.4)]
-    (row,) = tables.noise_table(cells)
-    assert row == {"training": "de, 2,900 pairs", "method": "DASD", "0%": "150.0", "40%": "145.0 (-5.0)"}
+    # a second seed without noise alone counts in the score, and not in what was lost
+    (row,) = tables.noise_table([*cells, cell("dasd", 1, [300, 300], noise=0.0)])
+    lost = row.pop("lost at 40%")
+    assert lost.startswith("5.0 [")
+    assert row == {
+        "training": "de, 2,900 pairs",
+        "method": "DASD",
+        "0%": "225.0",
+        "40%": "145.0 (-5.0)",
+        "seeds": "2, 1",
+    }
     tables.noise_plot(cells, tmp_path / "a" / "noise.png")
     assert (tmp_path / "a" / "noise.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -193,3 +193,24 @@ def test_training_sees_what_retrieval_sees(family, build, batch, captions):
     method = DASD(model, "de", DASDTerms(cosine=1.0))
     rows["source_vectors"] = model.encode_text(captions, "de")
     assert method(**rows)["cosine"].item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("read", "terms", "unused"),
+    [
+        ("both", {}, False),
+        ("nothing", {}, False),
+        ("related", {}, True),
+        ("related", {"adversarial": 0.1}, False),
+        ("agnostic", {"adversarial": 0.1}, True),
+        ("agnostic", {"consistency": 0.1}, False),
+    ],
+)
+def test_a_half_that_nothing_uses_is_told(read, terms, unused, build, batch):
+    """Several processes wait for the gradient of every parameter, unless they are told that some have none."""
+    model = build(condition_on=read)
+    method = DASD(model, "de", DASDTerms(alignment=1.0, **terms))
+    assert method.leaves_unused is unused
+    torch.stack(list(method(**batch(model)).values())).sum().backward()
+    heads = {name: p for name, p in method.named_parameters() if p.requires_grad and "disentangler" in name}
+    assert any(p.grad is None for p in heads.values()) is unused

@@ -41,8 +41,10 @@ def test_it_is_info_nce_between_what_retrieval_encodes(setting, english):
     expected = info_nce(
         model.encode_text(english, None), visual[IMAGE_INDEX], scale=20.0, ids=torch.from_numpy(IMAGE_INDEX)
     )
-    found = EnglishFineTune(model, scale=20.0).eval()(**batch)
+    method = EnglishFineTune(model, scale=20.0).eval()
+    found = method(**batch)
     assert set(found) == {"contrastive"}
+    assert method.observed().keys() >= {"mean_cosine", "alignment", "uniformity"}  # or a collapse would go on unseen
     assert found["contrastive"].item() == pytest.approx(expected.item(), abs=1e-4)
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainingArguments
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
@@ -217,3 +217,23 @@ def test_few_rows_at_a_time_are_the_same_training(toy, tmp_path):
 def test_rows_at_a_time_are_counted_from_one(tmp_path):
     with pytest.raises(ValueError, match="mini_batch_size.*expected 1 or more"):
         CCRTrainingArguments(output_dir=str(tmp_path), use_cpu=True, mini_batch_size=0)
+
+
+def test_one_process_takes_one_gpu(tmp_path, monkeypatch, caplog):
+    """transformers would replicate the method over all of them, and each replica had negatives of its own."""
+    whole = TrainingArguments.__post_init__
+
+    def with_two(arguments):
+        whole(arguments)
+        arguments._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_two)
+    assert CCRTrainingArguments(output_dir=str(tmp_path), use_cpu=True).n_gpu == 1
+    assert "accelerate launch --num_processes 2" in caplog.text
+
+
+def test_workers_that_outlive_an_epoch_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="dataloader_persistent_workers"):
+        CCRTrainingArguments(
+            output_dir=str(tmp_path), use_cpu=True, dataloader_num_workers=1, dataloader_persistent_workers=True
+        )
