@@ -102,19 +102,31 @@ def at_several_rates(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def noise_table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """How much of its own score without noise each method keeps, by rate."""
+    """How much of its own score without noise each method keeps, by rate; lost is what the same seeds lost."""
     rows = []
     for (training, method), own in grouped(
         at_several_rates(cells), lambda cell: (training_of({**cell, "noise": 0}), cell["method"])
     ).items():
         row = {"training": training, "method": title_of(method)}
-        rates = grouped(own, lambda cell: cell["noise"])
-        clean = mean_of(rates[min(rates)], "test").mean()
-        for rate in sorted(rates):
-            value = mean_of(rates[rate], "test").mean()
-            row[f"{rate:.0%}"] = f"{value:.1f}" + (f" ({value - clean:+.1f})" if rate != min(rates) else "")
+        rates = {rate: {cell["seed"]: cell for cell in found} for rate, found in grouped(own, _noise).items()}
+        first, *others = sorted(rates)
+        row[f"{first:.0%}"] = f"{mean_of(rates[first].values(), 'test').mean():.1f}"
+        for rate in others:
+            value = mean_of(rates[rate].values(), "test").mean()
+            row[f"{rate:.0%}"] = f"{value:.1f}"
+            seeds = rates[rate].keys() & rates[first].keys()
+            if seeds:
+                kept, whole = (mean_of([rates[at][seed] for seed in seeds], "test") for at in (rate, first))
+                row[f"{rate:.0%}"] += f" ({(kept - whole).mean():+.1f})"
+                if rate == others[-1]:
+                    row[f"lost at {rate:.0%}"] = shown(whole - kept)
+        row["seeds"] = ", ".join(str(len(rates[rate])) for rate in sorted(rates))
         rows.append(row)
     return rows
+
+
+def _noise(cell: dict[str, Any]) -> float:
+    return float(cell["noise"])
 
 
 def noise_plot(cells: list[dict[str, Any]], path: Path) -> None:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
+
+T = TypeVar("T")
 
 
 def wait_for(device: str) -> None:
@@ -130,6 +132,19 @@ def precision(device: str, bf16: bool) -> Iterator[None]:
     """Compute in bfloat16 where that is asked for."""
     with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=bf16):
         yield
+
+
+def precise(run: Callable[[], T], device: str, bf16: bool) -> Callable[[], T]:
+    """A call that computes in bfloat16 where that is asked for.
+
+    Each has an autocast of its own: one around many keeps the casts of trained weights, which are other weights after a step.
+    """
+
+    def once() -> T:
+        with precision(device, bf16):
+            return run()
+
+    return once
 
 
 def machine(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:

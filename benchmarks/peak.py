@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ccr_adapters.processing.vocabulary import train_tokenizer
-from measure import Peak, precision
+from measure import Peak, precise, precision
 from sections import Setting, step_of
 from speed import captions_of
 from towers import BARE, LANGUAGE, LONGEST, ROWS, SIZES
@@ -43,15 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer = train_tokenizer(captions, size=8000, max_length=LONGEST)
     setting = Setting(SIZES[args.size], tokenizer, captions, 1, args.batch, 0, 0, args.device, args.bf16)
     peak = Peak(args.device)
-    with precision(args.device, args.bf16):
-        if args.encode:
-            model = setting.model(args.row)
-            code = None if args.row == BARE else LANGUAGE
+    if args.encode:
+        model = setting.model(args.row)
+        code = None if args.row == BARE else LANGUAGE
+        with precision(args.device, args.bf16):
             model.encode_text(captions[: 16 * args.batch], code, show_progress=False)
-        else:
-            once = step_of(setting, args.row, teacher=args.teacher, pictures=args.pictures)
-            for _ in range(2):  # the optimiser has its states from the second on
-                once()
+    else:
+        step = step_of(setting, args.row, teacher=args.teacher, pictures=args.pictures)
+        for _ in range(2):  # the optimiser has its states from the second on
+            precise(step, args.device, args.bf16)()
     print(json.dumps({"megabytes": round(peak.megabytes(), 1), "threads": torch.get_num_threads()}))
     return 0
 

@@ -19,7 +19,7 @@ from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.captions import pad_ids, token_ids
 from ccr_adapters.search import FaissIndex
-from measure import alternating, precision
+from measure import alternating, precise
 from towers import (
     BARE,
     DYNAMIC,
@@ -80,8 +80,8 @@ class Setting:
 
     def timed(self, rows: dict[str, Callable[[], Any]]) -> Seconds:
         """Rounds in turns, in the setting's precision."""
-        with precision(self.device, self.bf16):
-            return alternating(rows, self.rounds, self.device)
+        precisely = {name: precise(run, self.device, self.bf16) for name, run in rows.items()}
+        return alternating(precisely, self.rounds, self.device)
 
 
 @torch.inference_mode()

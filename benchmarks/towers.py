@@ -115,7 +115,7 @@ def image_config(size: Size) -> CLIPVisionConfig:
 
 def image_tower(size: Size) -> CLIPVisionModelWithProjection:
     """An image tower with random weights."""
-    return CLIPVisionModelWithProjection(image_config(size)).eval()
+    return CLIPVisionModelWithProjection(image_config(size)).requires_grad_(False).eval()
 
 
 def save_base(size: Size, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -277,8 +277,10 @@ def test_a_shard_is_written_at_its_last_row_though_the_next_cannot_be_read(text,
 def test_a_model_of_another_precision_than_the_settings_say_is_refused(text, encoded, tmp_path):
     half = CCRModel.from_base("tiny_clip").eval().to(torch.bfloat16)
     with pytest.raises(ConfigError, match="The model is in bfloat16, and the settings say float32"):
-        encoded(text, tmp_path / "out", model=half)
-    assert encoded(text, tmp_path / "out", model=half, settings={"precision": "bfloat16"}).rows == 23
+        encoded(text, tmp_path / "out", model=half, settings={"precision": "float32"})
+    assert encoded(text, tmp_path / "out", model=half).rows == 23
+    assert json.loads((tmp_path / "out" / "encode.json").read_text())["precision"] == "bfloat16"
+    assert encoded(text, tmp_path / "out", model=half, settings={"precision": "bfloat16"}).encoded == 0
 
 
 def test_other_preprocessing_is_another_job(text, folder, encoded, tmp_path):

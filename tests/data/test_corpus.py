@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,11 +233,28 @@ def test_back_translations_and_weights_come_along(tmp_path):
     assert corpus.rows["weight"] == [1.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize("said", ["de", "DE", "de-AT", "de_DE", "deu", "German", None])
+@pytest.mark.parametrize("said", ["de", "DE", "de-AT", "de_DE", "deu", "German", "und", None])
 def test_rows_that_say_their_language(said):
     data = dataset()
     data["train"] = data["train"].add_column("language", [said] * 3)
     assert len(Corpus.from_dataset(data, "de").rows) == 3
+
+
+def test_an_older_name_of_a_language_is_no_other_language():
+    data = dataset()
+    data["train"] = data["train"].add_column("language", ["no", "nb", "nb-NO"])
+    assert len(Corpus.from_dataset(data, "nb").rows) == 3
+
+
+def test_pairs_have_a_fingerprint_of_all_that_is_trained_on():
+    corpus = Corpus.from_dataset(dataset(), "de")
+    same = replace(corpus, rows=corpus.rows.with_format("numpy"), image_ids=np.asarray(corpus.image_ids))
+    assert same.pairs_fingerprint() == corpus.pairs_fingerprint()
+    words = [*corpus.rows["translation"][:2], "anders"]
+    other = replace(corpus, rows=corpus.rows.remove_columns("translation").add_column("translation", words))
+    turned = replace(corpus, image_index=np.roll(corpus.image_index, 1))
+    found = {each.pairs_fingerprint() for each in (corpus, other, turned)}
+    assert len(found) == 3
 
 
 def test_rows_that_say_that_they_are_in_another_language_are_refused():

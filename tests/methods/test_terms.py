@@ -63,9 +63,7 @@ def test_a_weight_that_is_no_weight(value):
         (TransferTerms, "anchor", 1.1, "at most 1"),
         (CL2CMTerms, "temperature", 0, "more than 0"),
         (CL2CMTerms, "mask", 3, "at most 1"),
-        (CL2CMTerms, "mask", 0, "more than 0"),
         (NRCCRTerms, "temperature", 0, "more than 0"),
-        (NRCCRTerms, "beta", 0, "more than 0"),
     ],
 )
 def test_a_setting_out_of_its_range(terms, name, value, expected):

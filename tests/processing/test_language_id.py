@@ -55,6 +55,9 @@ def test_a_corpus_in_another_language_is_told(code):
 
 def test_nothing_is_told_of_what_is_not_known(monkeypatch):
     assert mostly_other([], "de") is None
+    assert mostly_other([None, "", "Ein Hund rennt durch den Schnee"], "de") is None
+    croatian = ["Pas trči kroz snijeg s velikim štapom", "Dvije žene sjede na crvenoj klupi u parku"]
+    assert mostly_other(croatian, "bs") is None  # no count of captions tells the two apart
     assert mostly_other(ITALIAN, "tlh") is None
     assert mostly_other([*ITALIAN[:1], "Ein Hund rennt durch den Schnee"], "de") is None  # no majority
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)

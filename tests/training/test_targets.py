@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -203,6 +203,43 @@ def test_a_picture_that_was_replaced_in_its_file_is_encoded_anew(model, passes, 
     encoded = passes["image"]
     cache.visual(other, IDS)
     assert passes["image"] == encoded
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_pictures_in_the_data_and_in_files_may_mix(transform, model, tmp_path):
+    file = tmp_path / "a.png"
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    pictures[0].save(file)
+    rows = Dataset.from_dict({"image": [str(file), *pictures[1:]]}, features=Features({"image": ImageFeature()}))
+    if transform:
+        rows = rows.with_transform(lambda batch: {"image": [picture.convert("L") for picture in batch["image"]]})
+    cache, column = TargetCache(tmp_path / "cache", model), Column(rows, "image")
+    before = np.array(cache.visual(column, IDS[:3]))
+    Image.new("RGB", (16, 16), "white").save(file)
+    after = cache.visual(column, IDS[:3])
+    assert not np.allclose(before[0], after[0], atol=1e-3)
+    np.testing.assert_allclose(before[1:], after[1:], atol=1e-5)
+
+
+def test_a_cache_that_cannot_be_opened_now_is_not_thrown_away(model, english, tmp_path, monkeypatch):
+    cache = TargetCache(tmp_path, model)
+    cache.source(english)
+
+    def busy(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np, "load", busy)
+    with pytest.raises(OSError, match="Too many open files"):
+        cache.source(english)
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
+def test_a_file_system_that_promises_no_room_is_used_all_the_same(model, english, tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown, raising=False)
+    assert len(TargetCache(tmp_path, model).source(english)) == len(english)
 
 
 def test_half_precision_has_a_file_of_its_own(bases, english, tmp_path):

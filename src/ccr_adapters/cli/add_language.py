@@ -76,6 +76,9 @@ def recipe_values(
         values["arguments"] |= {"auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0}
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
+        # its words start nearly right, and these rates would undo that
+        values["arguments"]["learning_rate"] /= 4
+        values["arguments"]["vocabulary_learning_rate"] /= 10
     else:
         # 12 MB for all that a language needs, and the recall of larger ones (docs/results.md)
         values["vocabulary"] = {"kind": "unigram", "size": 7000 if pairs >= MANY else 4000, "sampling": 0.5}

@@ -47,8 +47,8 @@ def tiny_recipe(language: str, output: Path) -> dict[str, Any]:
         "vocabulary": {"kind": "word", "size": 2000, "unknown": 0.3},
         "arguments": {
             "per_device_train_batch_size": 128,
-            "learning_rate": 2e-3,
-            "vocabulary_learning_rate": 2e-3,
+            "learning_rate": 5e-4,
+            "vocabulary_learning_rate": 2e-4,
             "weight_decay": 0.0,
             "logging_strategy": "no",
             "save_strategy": "steps",
@@ -59,7 +59,7 @@ def tiny_recipe(language: str, output: Path) -> dict[str, Any]:
             {
                 "name": "cma",
                 "terms": {"alignment": 0.0, "cosine": 6.0, "contrastive": 0.0, "relational": 1.0, "guide": "source"},
-                "arguments": {"num_train_epochs": 2},
+                "arguments": {"num_train_epochs": 2, "learning_rate": 5e-5, "vocabulary_learning_rate": 2e-5},
             },
         ],
     }

@@ -126,13 +126,19 @@ class RowEncoder:
                 if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
                     raise
                 # a budget of tokens let the longest have fewest rows: half of those are less than any pass had
-                size = size or min(len(prepared), max(rows_a_pass(_longest(prepared), None, self._model.device), 2))
+                size = size or min(len(prepared), max(self._rows_of_longest(prepared), 2))
                 if size == 1:
                     raise DataError("There is not enough memory for one row a pass. Take a smaller model.") from error
             # outside of the handler, which holds on to the tensors of the pass that failed
             self._batch_size = size // 2
             clear_device_cache(garbage_collection=True)
             logger.warning("Out of memory with %d rows a pass; it goes on with %d.", size, self._batch_size)
+
+    def _rows_of_longest(self, prepared: Sequence[Prepared]) -> int:
+        """Rows of the pass with the longest captions, by the budget of tokens."""
+        fixed = self._processor.base_max_length if self._processor.reads_padding(self.language) else 0
+        longest = max(fixed, *(len(each.value) for each in prepared))
+        return rows_a_pass(longest, None, self._model.device)
 
     def _encode(self, values: list[Any], size: int | None) -> NDArray[np.float32]:
         if self._captions:
@@ -178,11 +184,6 @@ class RowEncoder:
             return Prepared(row, problem=MISSING)
         except _BROKEN as error:
             return Prepared(row, problem=_reason(error))
-
-
-def _longest(prepared: Sequence[Prepared]) -> int:
-    """Tokens of the longest caption."""
-    return max(len(each.value) for each in prepared)
 
 
 def _stacked(values: list[dict[str, Any]]) -> BatchFeature:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,34 @@ class Settings:
     Attributes:
         shard_rows: Most rows of a shard.
         dtype: Of the vectors in the files.
-        precision: Of the model's weights.
+        precision: Of the model's weights; `None` takes the model's own.
     """
 
     shard_rows: int = SHARD_ROWS
     dtype: str = "float32"
-    precision: str = "float32"
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"The vectors cannot be {self.dtype!r}; expected {' or '.join(DTYPES)}.")
-        if self.precision not in PRECISIONS:
+        if self.precision not in (None, *PRECISIONS):
             raise ConfigError(f"The model cannot run in {self.precision!r}; expected {', '.join(PRECISIONS)}.")
         if self.shard_rows < 1:
             raise ConfigError(f"`shard_rows` is {self.shard_rows}; expected 1 or more.")
+
+    def of(self, model: CCRModel) -> Settings:
+        """These settings with the precision that a model is in.
+
+        Args:
+            model: The model, as it will encode.
+
+        Raises:
+            ConfigError: If they name another precision.
+        """
+        precision = str(model.dtype).removeprefix("torch.")
+        if self.precision not in (None, precision):
+            raise ConfigError(f"The model is in {precision}, and the settings say {self.precision}. Make them agree.")
+        return replace(self, precision=precision)
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,11 @@ def encode_on_ray(
     ray: Any = require("ray", extra="ray")
     require("ray.data", extra="ray")
     start, folder = time.perf_counter(), Path(output).absolute()
-    about = identity_of(load(), name, columns.what, language)
+    model = load()
+    about, settings = identity_of(model, name, columns.what, language), (settings or Settings()).of(model)
+    del model  # the workers have theirs
     with locked(folder):
-        job = open_job(folder, files, columns, about, settings or Settings())
+        job = open_job(folder, files, columns, about, settings)
         todo = job.missing()
         if not todo:
             return job.finish(seconds=time.perf_counter() - start)

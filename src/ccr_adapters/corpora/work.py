@@ -24,7 +24,7 @@ from ccr_adapters.corpora.job import EncodeSummary, Job, Settings, identity_of, 
 from ccr_adapters.corpora.plan import Shard
 from ccr_adapters.corpora.rows import Columns, Row
 from ccr_adapters.corpora.shards import Skipped, write_shard
-from ccr_adapters.errors import ConfigError, DataError
+from ccr_adapters.errors import DataError
 from ccr_adapters.modeling import CCRModel
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def encode_corpus(
         model: In evaluation mode, where it shall run.
         name: What the model is loaded from, for `encode.json`; default the name of its base.
         language: Language of the captions; `"active"` is the model's, `None` the base.
-        settings: What shards are like; default those of the model's precision.
+        settings: What shards are like.
         batch_size: Rows a forward pass; default as `RowEncoder` has it. May be another one when a job goes on.
         workers: Threads that read and decode pictures.
         allow_missing: Go on where none of the pictures of a shard is there.
@@ -91,10 +91,7 @@ def encode_corpus(
     """
     start, folder, state = time.perf_counter(), Path(output), process_state()
     about = identity_of(model, name or str(model.config.base_model_name_or_path), columns.what, language)
-    precision = str(model.dtype).removeprefix("torch.")
-    settings = settings or Settings(precision=precision)
-    if settings.precision != precision:
-        raise ConfigError(f"The model is in {precision}, and the settings say {settings.precision}. Make them agree.")
+    settings = (settings or Settings()).of(model)
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(locked(folder))

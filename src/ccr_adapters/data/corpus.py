@@ -78,9 +78,11 @@ class Corpus:
 
     def pairs_fingerprint(self) -> str:
         """A short hash of the training pairs: all texts and weights, and which picture each row shows."""
-        digest = hashlib.sha256(json.dumps([self.image_ids, sorted(self.rows.column_names)]).encode())
+        rows = self.rows.with_format(None)
+        named = [[str(image_id) for image_id in self.image_ids], sorted(rows.column_names)]
+        digest = hashlib.sha256(json.dumps(named).encode())
         digest.update(np.ascontiguousarray(self.image_index, dtype=np.int64).tobytes())
-        for block in self.rows.iter(batch_size=_BLOCK):
+        for block in rows.iter(batch_size=_BLOCK):
             digest.update(json.dumps(block, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:16]
 
@@ -170,7 +172,11 @@ def check_language(rows: Dataset, language: str) -> None:
         (index, code)
         for index, code in enumerate(rows["language"])
         # `deu` is `de` to a table that is not at hand here, and `German` is no code
-        if isinstance(code, str) and len(_main(code)) == len(wanted) and _main(code) != wanted
+        if isinstance(code, str)
+        and len(_main(code)) == len(wanted)
+        and _main(code) != wanted
+        and {_main(code), wanted} not in _ONE_LANGUAGE
+        and _main(code) not in ("mul", "und")
     ]
     if other:
         index, code = other[0]
@@ -178,6 +184,20 @@ def check_language(rows: Dataset, language: str) -> None:
             f"{len(other)} of {len(rows)} rows are in another language than '{language}', the first is row {index}, in '{code}'. "
             "Train that language, or leave those rows out."
         )
+
+
+# codes of which one is an older, or a wider, name of the other
+_ONE_LANGUAGE: tuple[set[str], ...] = (
+    {"no", "nb"},
+    {"no", "nn"},
+    {"he", "iw"},
+    {"id", "in"},
+    {"yi", "ji"},
+    {"zh", "yue"},
+    {"fil", "tgl"},
+    {"sr", "sh"},
+    {"hr", "sh"},
+)
 
 
 def _main(code: str) -> str:

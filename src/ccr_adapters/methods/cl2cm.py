@@ -41,7 +41,7 @@ class CL2CMTerms(Terms):
         "scale": (0.0, math.inf),
         "temperature": (0.0, math.inf),
         "epsilon": (0.0, math.inf),
-        "mask": (0.0, 1.0),
+        "mask": (-math.inf, 1.0),
     }
 
     contrastive: float = 0.0

@@ -44,7 +44,7 @@ class NRCCRTerms(Terms):
         beta: Of the feature view.
     """
 
-    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {"temperature": (0.0, math.inf), "beta": (0.0, math.inf)}
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {"temperature": (0.0, math.inf)}
 
     source: float = 0.0
     target: float = 0.0

@@ -85,7 +85,7 @@ def discriminator_loss(
     wrong = torch.ones_like(losses) if same is None else (~same).to(losses.dtype)
     return (
         F.binary_cross_entropy_with_logits(true, torch.ones_like(true))
-        + (losses * wrong).sum() / wrong.sum().clamp_min(1.0)
+        + (losses * wrong).sum() / (all_gather_with_grad(wrong).sum() / world_size()).clamp_min(1.0 / world_size())
     ) / 2
 
 

@@ -28,6 +28,10 @@ among the candidates hardly ever does.
 _ALSO = {"nb": "no", "fil": "tl", "iw": "he", "in": "id", "ji": "yi", "cmn": "zh", "swh": "sw", "prs": "fa"}
 
 
+# languages that no count of captions tells apart
+_NEAR = ({"bs", "hr", "sr"}, {"no", "nb", "nn", "da"}, {"id", "ms"}, {"cs", "sk"})
+
+
 def identify(text: str, languages: Iterable[str]) -> tuple[str, float]:
     """Recognise the language of a text.
 
@@ -65,7 +69,7 @@ def mostly_other(texts: Sequence[str], language: str, *, most: int = 500) -> str
     Near languages pass for each other in single captions, so this is told of many, and not of one.
 
     Args:
-        texts: For example the translations of a corpus.
+        texts: For example the translations of a corpus; what is missing is of no language.
         language: Its code.
         most: Texts to look at, from all over.
 
@@ -79,13 +83,14 @@ def mostly_other(texts: Sequence[str], language: str, *, most: int = 500) -> str
     if not known or not len(texts):
         return None
     places = sorted({int(place) for place in np.linspace(0, len(texts) - 1, most)})
-    best = [_recogniser().rank(texts[place])[0] for place in places]
+    best = [_recogniser().rank(texts[place] or "")[0] for place in places]
     counts = Counter(code for code, share in best if share >= MIN_CONFIDENCE)
     other, count = max(counts.items(), key=lambda found: found[1], default=("", 0))
-    if other == _name(language) or 2 * count <= len(places):
+    own = _name(language)
+    if other == own or 2 * count <= len(places) or any({own, other} <= near for near in _NEAR):
         return None
     return (
-        f"Of {len(places)} translations {count} read as '{other}' and {counts[_name(language)]} as '{language}'. Look whether they "
+        f"Of {len(places)} translations {count} read as '{other}' and {counts[own]} as '{language}'. Look whether they "
         "are in the language that they are said to be in."
     )
 

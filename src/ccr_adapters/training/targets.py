@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import torch
 from datasets import Image
 from torch import Tensor
@@ -26,6 +28,7 @@ from ccr_adapters.processing.ahead import ahead
 logger = logging.getLogger(__name__)
 
 _STALE = 24 * 3600  # seconds
+_BLOCK = 10_000
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -43,9 +46,16 @@ def _reserve(path: Path) -> None:
     Raises:
         OSError: If there is no room.
     """
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            # a file system that cannot promise room
+            logger.debug("No room is reserved for '%s': %s", path, error)
 
 
 def _sweep(folder: Path) -> None:
@@ -61,10 +71,22 @@ def _files_of(pictures: Any) -> list[Any]:
     rows, column = getattr(pictures, "rows", None), getattr(pictures, "name", None)
     if rows is None or not isinstance(getattr(rows, "features", {}).get(column), Image) or not len(rows):
         return []
-    named = rows.select_columns([column]).cast_column(column, Image(decode=False))
-    if named[0][column]["bytes"] is not None:
-        return []
-    return [_content(found["path"]) for found in named[column]]
+    # paths alone, so that pictures inside the data are not read for this
+    paths = rows.with_format("arrow").select_columns([column])
+    found: list[Any] = []
+    for block in paths.iter(batch_size=_BLOCK):
+        stored = block.column(column).combine_chunks()
+        named = pc.if_else(pc.is_null(stored.field("bytes")), stored.field("path"), None).to_pylist()
+        found += [None if path is None else _file(path) for path in named]
+    return found
+
+
+def _file(path: str) -> Any:
+    """A file as it stands now; an address, or a member of an archive, by its name."""
+    try:
+        return _content(path)
+    except OSError:
+        return path
 
 
 def _content(picture: Any) -> Any:
@@ -162,7 +184,7 @@ class TargetCache:
         key = fingerprint(["frames", self._base, *self._how, described, frames, *contents])
         path = self.folder / f"{key}.frames"
         if path.with_suffix(".json").is_file():
-            with suppress(ValueError, OSError, KeyError):
+            with suppress(ValueError, KeyError, FileNotFoundError):
                 return FrameVectors(path)
             self._broken(path)
         if not path.with_suffix(".json").is_file():
@@ -204,7 +226,7 @@ class TargetCache:
         path = self.folder / f"{key}.npy"
         shape = (rows, self.model.embedding_dim)
         if path.is_file():
-            with suppress(ValueError, EOFError, OSError):
+            with suppress(ValueError, EOFError):
                 found: np.ndarray = np.load(path, mmap_mode="r")
                 if found.shape == shape:
                     return found

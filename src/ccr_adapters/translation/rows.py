@@ -135,7 +135,11 @@ def find_captions(rows: Dataset) -> Captions:
 
 def _others(rows: Dataset) -> str:
     """Hash of the columns of plain values beside the captions; pictures are told by their ids."""
-    names = sorted(name for name, kind in rows.features.items() if name != "caption" and isinstance(kind, Value))
+    names = sorted(
+        name
+        for name, kind in rows.features.items()
+        if name != "caption" and isinstance(kind, Value) and "binary" not in kind.dtype
+    )
     digest = hashlib.sha256(json.dumps(names).encode())
     for block in rows.select_columns(names).iter(batch_size=_BLOCK) if names else ():
         digest.update(json.dumps([block[name] for name in names], default=str).encode())
