@@ -104,8 +104,10 @@ def at_several_rates(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def noise_table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
     """How much of its own score without noise each method keeps, by rate; lost is what the same seeds lost."""
     rows = []
+    several = at_several_rates(cells)
+    most = max((cell["noise"] for cell in several), default=0.0)
     for (training, method), own in grouped(
-        at_several_rates(cells), lambda cell: (training_of({**cell, "noise": 0}), cell["method"])
+        several, lambda cell: (training_of({**cell, "noise": 0}), cell["method"])
     ).items():
         row = {"training": training, "method": title_of(method)}
         rates = {rate: {cell["seed"]: cell for cell in found} for rate, found in grouped(own, _noise).items()}
@@ -118,9 +120,10 @@ def noise_table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
             if seeds:
                 kept, whole = (mean_of([rates[at][seed] for seed in seeds], "test") for at in (rate, first))
                 row[f"{rate:.0%}"] += f" ({(kept - whole).mean():+.1f})"
-                if rate == others[-1]:
+                if rate == most:
                     row[f"lost at {rate:.0%}"] = shown(whole - kept)
-        row["seeds"] = ", ".join(str(len(rates[rate])) for rate in sorted(rates))
+        counts = [str(len(rates[rate])) for rate in sorted(rates)]
+        row["seeds"] = counts[0] if len(set(counts)) == 1 else ", ".join(counts)
         rows.append(row)
     return rows
 
