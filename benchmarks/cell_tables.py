@@ -12,6 +12,7 @@ import numpy as np
 from contenders import CONTENDERS, title_of, training_of
 from multi30k import shown
 
+COLOURS = (*(f"C{number}" for number in range(10)), "black", "navy")
 NOTE = (
     "Sum of recalls (R@1, 5, 10, both directions, of 600) with its 95% bootstrap interval over pictures, mean over seeds. "
     "Multi30K: stand-in image vectors; 1,000 test captions translated from English, and (German) 5 x 1,014 varied captions "
@@ -146,7 +147,7 @@ def noise_plot(cells: list[dict[str, Any]], path: Path) -> None:
             rates = grouped(found, lambda cell: cell["noise"])
             values = [mean_of(rates[rate], "test").mean() for rate in sorted(rates)]
             number = methods.index(method)
-            style = {"marker": "osD^vPX*"[number % 8], "color": f"C{number % 10}"}
+            style = {"marker": "osD^vPX*"[number % 8], "color": COLOURS[number % len(COLOURS)]}
             lines[title_of(method)] = axes.plot([100 * rate for rate in sorted(rates)], values, **style)[0]
         axes.set(title=training, xlabel="words gone wrong in the training translations, %", ylabel="sum of recalls")
         axes.grid(alpha=0.3)
