@@ -10,11 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc  # type: ignore[import-untyped]
 import torch
 from datasets import Image
 from torch import Tensor
@@ -71,12 +71,13 @@ def _files_of(pictures: Any) -> list[Any]:
     rows, column = getattr(pictures, "rows", None), getattr(pictures, "name", None)
     if rows is None or not isinstance(getattr(rows, "features", {}).get(column), Image) or not len(rows):
         return []
+    compute: Any = import_module("pyarrow.compute")  # comes with datasets
     # paths alone, so that pictures inside the data are not read for this
     paths = rows.with_format("arrow").select_columns([column])
     found: list[Any] = []
     for block in paths.iter(batch_size=_BLOCK):
         stored = block.column(column).combine_chunks()
-        named = pc.if_else(pc.is_null(stored.field("bytes")), stored.field("path"), None).to_pylist()
+        named = compute.if_else(compute.is_null(stored.field("bytes")), stored.field("path"), None).to_pylist()
         found += [None if path is None else _file(path) for path in named]
     return found
 
