@@ -188,6 +188,8 @@ def test_an_example_comes_along_in_the_other_language(page):
     expect(page.locator("#side-found section").nth(2)).to_contain_text("zelený dům sníh")
     choose(page, "Another language", "French")  # it has no example
     expect(words).to_have_value("")
+    # the answer empties the box once more: who types before it comes starts again
+    expect(page.locator("#side-found section").nth(2)).to_contain_text("French adapter")
     words.press_sequentially("rudá hvězda")
     choose(page, "Another language", "Czech")  # what somebody wrote stays
     expect(page.locator("#side-found section").nth(2)).to_contain_text("rudá hvězda")
