@@ -22,6 +22,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.objectives import (
     PairDiscriminator,
     adversary,
+    cosine_distance,
     discriminator_accuracy,
     info_nce,
     info_nce_one_way,
@@ -168,7 +169,7 @@ class DASD(Method):
         if terms.alignment:
             found["alignment"] = terms.alignment * mse(target, source)
         if terms.cosine:
-            found["cosine"] = terms.cosine * (1 - F.cosine_similarity(target, source.detach(), dim=-1)).mean()
+            found["cosine"] = terms.cosine * cosine_distance(target, source)
         if terms.contrastive:
             found["contrastive"] = terms.contrastive * info_nce(target, visual, scale=terms.scale, ids=image_index)
         if terms.bank:

@@ -28,7 +28,6 @@ from ccr_adapters.processing.ahead import ahead
 logger = logging.getLogger(__name__)
 
 _STALE = 24 * 3600  # seconds
-_BLOCK = 10_000
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -72,14 +71,13 @@ def _files_of(pictures: Any) -> list[Any]:
     if rows is None or not isinstance(getattr(rows, "features", {}).get(column), Image) or not len(rows):
         return []
     compute: Any = import_module("pyarrow.compute")  # comes with datasets
-    # paths alone, so that pictures inside the data are not read for this
-    paths = rows.with_format("arrow").select_columns([column])
-    found: list[Any] = []
-    for block in paths.iter(batch_size=_BLOCK):
-        stored = block.column(column).combine_chunks()
-        named = compute.if_else(compute.is_null(stored.field("bytes")), stored.field("path"), None).to_pylist()
-        found += [None if path is None else _file(path) for path in named]
-    return found
+    # the stored table itself: selecting rows of it would copy the pictures that lie inside
+    paths: list[str | None] = []
+    for chunk in rows.data.column(column).chunks:
+        paths += compute.if_else(compute.is_null(chunk.field("bytes")), chunk.field("path"), None).to_pylist()
+    if rows._indices is not None:
+        paths = [paths[index] for index in rows._indices.column(0).to_pylist()]
+    return [None if path is None else _file(path) for path in paths]
 
 
 def _file(path: str) -> Any:
