@@ -130,18 +130,19 @@ def test_a_second_indexer_says_who_is_at_work(photos, tmp_path):
     assert f"process {os.getpid()}" in found.stderr
 
 
+# tests that run in the background of a shell have inherited that Ctrl-C is ignored; said in the process itself, because a
+# `preexec_fn` would run between fork and exec, where the threads of gRPC (other tests start Milvus) have aborted it
+STARTED = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("ccr_adapters", run_name="__main__", alter_sys=True)
+"""
+
+
 def started(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1] / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ccr_adapters", "index", *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # tests that run in the background of a shell have inherited that Ctrl-C is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
-    )
+    command = [sys.executable, "-c", STARTED, "index", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def safe_pictures(index):
