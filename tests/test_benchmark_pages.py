@@ -26,6 +26,7 @@ RUNS = {
     "pictures": ("--count 6 --pixels 64 48 --size tiny --batch 2 --rounds 1 --threads 1", "decoded ahead"),
     "serving": ("--clients 2 --captions 4 --seconds 0.6", "against loop"),
     "language_id": ("--count 20", "taken for cs"),
+    "corpus": ("--count 9 --size tiny --rounds 2 --threads 1", "captions a second"),
 }
 MARKED = re.compile(r"<!-- (\w+):begin -->\n(.*?)<!-- \1:end -->", flags=re.S)
 
@@ -99,6 +100,15 @@ def test_a_page_without_a_place_is_refused_before_anything_is_measured(programs,
             search.main(["--count", "999999999999", "--write", str(path)])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_shares_of_a_corpus_are_all_of_it_in_order(programs):
+    shares_of = programs("corpus").shares_of
+    for count in (5, 7, 9, 10, 23):
+        captions = [str(number) for number in range(count)]
+        shares = shares_of(captions, 5)
+        assert [caption for share in shares for caption in share] == captions
+        assert {len(share) for share in shares} <= {count // 5, -(-count // 5)}
 
 
 def test_verdicts(programs):
