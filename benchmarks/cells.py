@@ -154,4 +154,9 @@ def cell_of(cell: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         if done.returncode:
             raise DataError(f"The cell {name_of(cell)} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    other = [key for key in ("pairs", "epochs") if key in found and found[key] != cell[key]]
+    if other:
+        raise DataError(
+            f"'{folder}' was trained with other {' and '.join(other)}, as `--quick` does. Choose another --output, or remove it."
+        )
     return {**found, "arrays": dict(np.load(folder / "cell.npz"))}

@@ -142,6 +142,10 @@ def recipe_of(cell: dict[str, Any], base: str, output: Path) -> Recipe:
         "use_cpu": True,
         "logging_steps": 50,
         "save_strategy": "no",
+        # one schedule for all rows, whatever a method's own is
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "adam_beta2": 0.98,
         "vocabulary_learning_rate": 2e-3,
         **ADAPTER_RATE,
         **contender.get("arguments", {}),

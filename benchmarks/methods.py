@@ -7,8 +7,8 @@
     python benchmarks/methods.py --steps                                          # a step against its encoder passes
 
 Each cell is trained in a process of its own, which tells its peak memory, `--jobs` at a time. Finished cells are kept in
-`--output`: a run that was stopped goes on. Back-translations of Multi30K are word by word, by the aligner that also starts
-the vocabulary; those of the tiny world come from its grammar. The photographs of Multi30K are *stand-in image vectors*.
+`--output`: a run that was stopped goes on. Back-translations of Multi30K are word by word, each word as the one
+that the pairs align it with most; those of the tiny world come from its grammar. Multi30K has *stand-in image vectors*.
 """
 
 from __future__ import annotations

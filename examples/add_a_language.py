@@ -14,9 +14,7 @@ import logging
 import sys
 from pathlib import Path
 
-from ccr_adapters import CCRModel, build_tiny_world
-from ccr_adapters.cli.recipe import recipe_from_dict
-from ccr_adapters.cli.train import run_recipe
+from ccr_adapters import CCRModel, build_tiny_world, recipe_from_dict, run_recipe
 from ccr_adapters.data.corpus import load_corpus
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import console_table, protocol_line

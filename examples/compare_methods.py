@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ccr_adapters.cli.recipe import load_recipe
-from ccr_adapters.cli.train import run_recipe
+from ccr_adapters import load_recipe, run_recipe
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import (
     RetrievalMetrics,

@@ -18,9 +18,7 @@ from pathlib import Path
 
 import torch
 
-from ccr_adapters import CCRModel, build_tiny_world
-from ccr_adapters.cli.recipe import load_recipe
-from ccr_adapters.cli.train import run_recipe
+from ccr_adapters import CCRModel, build_tiny_world, load_recipe, run_recipe
 from ccr_adapters.errors import CCRError
 
 RECIPE = Path(__file__).parent / "configs" / "tiny_transfer_de.yaml"

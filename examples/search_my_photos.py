@@ -13,9 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from ccr_adapters import CCRModel
-from ccr_adapters.cli.recipe import load_recipe
-from ccr_adapters.cli.train import run_recipe
+from ccr_adapters import CCRModel, load_recipe, run_recipe
 from ccr_adapters.data.tiny_world import render, sample_scenes
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import ResultBlock, contact_sheet

@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ccr_adapters.cli.recipe import Recipe, load_recipe, recipe_from_dict
+    from ccr_adapters.cli.train import run_recipe
+    from ccr_adapters.configuration import HeadConfig, VocabularyConfig
     from ccr_adapters.dasd import DASDConfig, DASDModel
     from ccr_adapters.data import build_tiny_world
     from ccr_adapters.evaluation import evaluate_retrieval
@@ -24,6 +27,12 @@ _EXPORTS: dict[str, str] = {
     "CCRProcessor": "ccr_adapters.processing",
     "CCRConfig": "ccr_adapters.modeling",
     "CCRModel": "ccr_adapters.modeling",
+    "HeadConfig": "ccr_adapters.configuration",
+    "VocabularyConfig": "ccr_adapters.configuration",
+    "Recipe": "ccr_adapters.cli.recipe",
+    "load_recipe": "ccr_adapters.cli.recipe",
+    "recipe_from_dict": "ccr_adapters.cli.recipe",
+    "run_recipe": "ccr_adapters.cli.train",
     "evaluate_retrieval": "ccr_adapters.evaluation",
     "to_sentence_transformer": "ccr_adapters.export",
 }
@@ -36,6 +45,12 @@ __all__ = [
     "CCRProcessor",
     "CCRConfig",
     "CCRModel",
+    "HeadConfig",
+    "VocabularyConfig",
+    "Recipe",
+    "load_recipe",
+    "recipe_from_dict",
+    "run_recipe",
     "evaluate_retrieval",
     "to_sentence_transformer",
 ]

@@ -24,6 +24,7 @@ class VocabularyConfig:
         train: Which rows are trained and saved: `"all"`, `"touched"` (those that the training captions use) or
             `"none"` (the table comes whole from `source`).
         source: Model whose token embedding the table starts from; needed to rebuild untrained rows.
+        source_sha256: Hash of that table; one that has changed since is refused.
     """
 
     size: int
@@ -31,8 +32,11 @@ class VocabularyConfig:
     projection: bool | None = None
     train: str = "all"
     source: str | None = None
+    source_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.projection, (bool, type(None))):
+            raise ConfigError(f"Vocabulary: `projection` is {self.projection!r}; expected true, false or null.")
         if self.train not in ("all", "touched", "none"):
             raise ConfigError(f"Vocabulary: `train` is {self.train!r}; expected 'all', 'touched' or 'none'.")
         if not _is_count(self.size) or not _is_count(self.width):
@@ -217,9 +221,10 @@ class CCRConfig(PreTrainedConfig):
         """Build from JSON.
 
         `AutoModel.from_pretrained(repository, languages=["de"])` passes its arguments through here. transformers would
-        write `languages` over the field of that name; it says which ones to load, and is for the model.
+        write `languages` over the field of that name; it says which ones to load, and is for the model. So is
+        `attn_implementation`, which it would keep.
         """
-        asked = {key: kwargs.pop(key) for key in ("languages",) if key in kwargs}
+        asked = {key: kwargs.pop(key) for key in ("languages", "attn_implementation") if key in kwargs}
         found = super().from_dict(config_dict, **kwargs)
         if isinstance(found, tuple):
             config, unused = found

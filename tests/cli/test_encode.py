@@ -118,3 +118,13 @@ def test_two_processes_of_accelerate_make_what_one_makes(text, tmp_path):
     assert written == [[f"INFO shard {number} of 5" for number in own] for own in ((0, 1, 2), (3, 4))]
     run(*options, tmp_path / "one")
     np.testing.assert_array_equal(vectors(tmp_path / "one"), vectors(tmp_path / "two"))
+
+
+def test_half_precision_keeps_the_name_of_the_base(text, tmp_path):
+    """What went through float16 rounds to another hash, and the vectors would be taken for those of another base."""
+    found = {}
+    for precision in ("float32", "float16"):
+        told = run(text, "--model", "tiny_clip", "--output", tmp_path / precision, "--precision", precision)
+        assert told.exit_code == 0, told.output
+        found[precision] = json.loads((tmp_path / precision / "encode.json").read_text())["base_sha256"]
+    assert found["float16"] == found["float32"] == CCRModel.from_base("tiny_clip").base_sha256()

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ccr_adapters import __version__
 from ccr_adapters.cli.add_language import recipe_values
-from ccr_adapters.cli.checks import check_recipe
+from ccr_adapters.cli.checks import check_recipe, stage_arguments
 from ccr_adapters.cli.main import app
 from ccr_adapters.cli.recipe import recipe_from_dict
 from ccr_adapters.methods import METHODS
@@ -159,6 +159,19 @@ def test_every_method_makes_a_recipe_for_a_new_language(method):
     check_recipe(recipe_from_dict(values))
     assert [stage["name"] for stage in values["stages"]] == list(METHODS[method].stages)
     assert method in run("add-language", "--help").stdout
+
+
+def test_the_second_of_two_stages_has_a_tenth_of_the_rates():
+    values = recipe_values("cs", "org/base", "data", "runs", "dasd", pairs=3000)
+    plan = recipe_from_dict(values)
+    first, second = (stage_arguments(plan, stage) for stage in plan.stages)
+    assert (first.learning_rate, second.learning_rate) == (2e-3, pytest.approx(2e-4))
+    assert (first.vocabulary_learning_rate, second.vocabulary_learning_rate) == (2e-3, pytest.approx(2e-4))
+    assert (first.num_train_epochs, second.num_train_epochs) == (3.0, 2.0)
+    # what the user names holds for both
+    given = ["arguments.num_train_epochs=1", "arguments.learning_rate=0.5"]
+    values = recipe_values("cs", "org/base", "data", "runs", "dasd", pairs=3000, overrides=given)
+    assert [set(stage["arguments"]) for stage in values["stages"]] == [set(), {"vocabulary_learning_rate"}]
 
 
 def test_translations_are_listened_to_as_far_as_their_scores_go(pictures, bases, tmp_path, monkeypatch):

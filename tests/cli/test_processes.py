@@ -153,3 +153,44 @@ def test_one_process_of_the_two_prints_the_table(runs):
         assert "CCRModel.from_pretrained('" in first
         assert "test/de before" in first
         assert "from_pretrained" not in second
+
+
+OTHERS = {
+    "nrccr": {"adapter": {"peft_type": "FULL", "head": False}},
+    # words are masked at random, by each process on its own
+    "cl2cm": {"adapter": {"peft_type": "FULL"}, "terms": {"words": 0.0}},
+}
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_other_methods_are_the_same_in_two_processes(method, recipes, corpora, tmp_path):
+    """With a head, whose normalisation goes over all rows, and which leaves parts of the copies without a gradient."""
+    corpus = corpora(pictures=True)
+    data_folder(tmp_path / "data", corpus)
+    lines = [json.loads(line) for line in (tmp_path / "data/train.jsonl").read_text(encoding="utf-8").splitlines()]
+    # not the captions themselves: of two that are equally near, noise would choose the hardest
+    lines = [{**line, "back_translation": f"old {line['caption']} red"} for line in lines]
+    (tmp_path / "data/train.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+    def written(name, rows):
+        plan = recipes(
+            "clip",
+            tmp_path / name,
+            data={"path": str(tmp_path / "data")},
+            method=method,
+            adapter=OTHERS[method]["adapter"],
+            head={"space": 8, "width": 8, "attention_heads": 2, "dropout": 0.0},
+            arguments={**ARGUMENTS, "learning_rate": 1e-3, "per_device_train_batch_size": rows, "save_strategy": "no"},
+            stages=[{"name": "joint", "terms": OTHERS[method].get("terms", {})}],
+        )
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(asdict(plan)), encoding="utf-8")
+        return path
+
+    started = start(written("two", 4), 2)
+    run_recipe(load_recipe(written("one", 8)), evaluate=False)
+    finish(started)
+    for file in ("adapter/adapter_model.safetensors", "adapter/head.safetensors"):
+        one, two = (load_file(tmp_path / name / file) for name in ("one", "two"))
+        for key in one:
+            torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-4, msg=key)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ccr_adapters.cli.train import check_recipe, evaluate_model, run_recipe, visual_vectors
+from ccr_adapters.cli.checks import stage_arguments
+from ccr_adapters.cli.train import build_model, check_recipe, evaluate_model, run_recipe, visual_vectors
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.training import TargetCache
 
 CAPTIONS = ["Hund rot", "Katze", "altes blaues Haus"]
 
@@ -250,3 +252,75 @@ def test_a_dual_encoder_is_trained_with_pictures(base, recipe, corpora):
     loaded = CCRModel.from_pretrained(outcome.adapter)
     assert torch.equal(loaded.encode_text(CAPTIONS, "de"), outcome.model.encode_text(CAPTIONS, "de"))
     assert visual_vectors(loaded, corpora(pictures=True).test["test"]).shape == (10, 24)
+
+
+def test_what_out_of_memory_advises_is_taken_by_the_same_folder(recipe, corpus):
+    """`mini_batch_size` and the like change time and memory, and a license the card; the stages that are finished stay."""
+    outcome = run_recipe(recipe(), corpus, evaluate=False)
+    before = weights(outcome.adapter)
+    arguments = {**recipe().arguments, "mini_batch_size": 4, "on_out_of_memory": "stop"}
+    stages = [{"name": "cla", "arguments": {"save_total_limit": 1}}, {"name": "cma", "terms": {"scale": 10.0}}]
+    again = run_recipe(recipe(arguments=arguments, stages=stages, license="mit"), corpus, evaluate=False)
+    assert 'license: "mit"' in (again.adapter / "README.md").read_text(encoding="utf-8")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(again.adapter).items())
+    with pytest.raises(ConfigError, match=r"another recipe .different: arguments"):
+        run_recipe(recipe(arguments={**arguments, "learning_rate": 1e-3}), corpus)
+
+
+def test_other_visual_vectors_in_the_folder_of_a_run_are_refused(recipe, corpus):
+    plan = recipe(stages=[{"name": "cla", "arguments": {"max_steps": 1}}])
+    run_recipe(plan, corpus, evaluate=False)
+    with pytest.raises(ConfigError, match="other visual vectors than there are now"):
+        run_recipe(plan, dataclasses.replace(corpus, visual=corpus.visual + 1))
+
+
+def test_a_stage_has_the_published_rate_unless_the_recipe_names_one(recipe):
+    plain = recipe(arguments={"use_cpu": True}, stages=[{"name": "english"}, {"name": "cla"}, {"name": "cma"}])
+    assert [stage_arguments(plain, stage).learning_rate for stage in plain.stages] == [3e-6, 2e-4, 6e-6]
+    assert stage_arguments(plain, plain.stages[0]).num_train_epochs == 5
+    common = recipe(arguments={"use_cpu": True, "learning_rate": 1e-3})
+    assert [stage_arguments(common, stage).learning_rate for stage in common.stages] == [1e-3, 1e-3]
+    own = recipe(arguments={"use_cpu": True}, stages=[{"name": "cma", "arguments": {"learning_rate": 0.5}}])
+    assert stage_arguments(own, own.stages[0]).learning_rate == 0.5
+    nrccr = recipe(arguments={"use_cpu": True}, method="nrccr", stages=[{"name": "joint"}], adapter=None)
+    found = stage_arguments(nrccr, nrccr.stages[0])
+    assert (found.learning_rate, found.auxiliary_learning_rate, found.max_grad_norm) == (1e-4, 1e-3, 2.0)
+    assert (found.adam_beta2, found.weight_decay, found.lr_scheduler_type) == (0.999, 0.0, "constant")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"per_device_train_batch_size": 1}, {"per_device_train_batch_size": 19, "dataloader_drop_last": False}],
+)
+def test_a_batch_of_one_row_cannot_be_normalised(arguments, recipe, corpus):
+    head = {"space": 8, "width": 8, "attention_heads": 2}
+    arguments = {"use_cpu": True, **arguments}
+    plan = recipe(method="cl2cm", adapter=None, head=head, stages=[{"name": "joint"}], arguments=arguments)
+    with pytest.raises(TrainingError, match=r"a batch of one row.*`dataloader_drop_last`"):
+        run_recipe(plan, corpus)
+
+
+def test_the_english_stage_needs_vectors_of_the_bases_width(recipe, corpus):
+    corpus.visual = np.zeros((10, 33), dtype="float32")
+    head = {"space": 8, "width": 8, "attention_heads": 2}
+    plan = recipe(method="cl2cm", adapter=None, head=head, stages=[{"name": "english"}, {"name": "joint"}])
+    with pytest.raises(ConfigError, match=r"of width 32, with visual vectors of width 33"):
+        run_recipe(plan, corpus)
+
+
+def test_what_training_puts_in_the_place_of_words_is_trained_too(recipe, corpus, tmp_path):
+    plan = recipe(vocabulary={"kind": "word", "size": 60, "train": "touched", "unknown": 0.3})
+    model = build_model(plan, corpus, plan.base, tmp_path / "vocabulary")
+    unknown = model.processor.tokenizer_for("de").unk_token_id
+    assert unknown in model.vocabularies["de"].ids.tolist()
+
+
+def test_the_model_is_where_it_trains_before_anything_is_encoded(recipe, corpus, monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        CCRModel, "to", lambda self, *given, to=CCRModel.to: moved.append(str(given[0])) or to(self, *given)
+    )
+    source = TargetCache.source
+    monkeypatch.setattr(TargetCache, "source", lambda self, rows: moved.append("encoded") or source(self, rows))
+    run_recipe(recipe(stages=[{"name": "cla", "arguments": {"max_steps": 1}}]), corpus, evaluate=False)
+    assert moved.index("encoded") > moved.index("cpu")

@@ -108,6 +108,5 @@ def test_an_adapter_that_only_claims_the_base_is_refused(market, saved):
         CCRModel.from_pretrained("tiny_clip", languages={"de": "org/clip-de"})
 
 
-def test_a_base_without_languages_is_no_adapter(market):
-    with pytest.raises(AdapterError, match="holds a 'clip' model, not an adapter repository"):
-        CCRModel.from_pretrained("org/base")
+def test_a_base_without_languages_is_a_model_of_english_alone(market):
+    assert CCRModel.from_pretrained("org/base").languages == []

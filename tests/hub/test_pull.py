@@ -353,7 +353,7 @@ BAD = {
         r"There is pytorch_model\.bin, but pickles are never opened",
     ),
     "empty": (lambda files: {}, "is no adapter repository"),
-    "another model": (lambda files: {CONFIG: b'{"model_type": "bert"}'}, "holds a 'bert' model, not an adapter repos"),
+    "another model": (lambda files: {CONFIG: b'{"model_type": "bert"}'}, "The base 'org/bad' cannot be loaded"),
     "config no JSON": (lambda files: broken(files, config__json=b"{"), r"config\.json' is no valid JSON"),
     "newer": (
         lambda files: config_with(files, lambda v: v.update(colour=1)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,8 +12,16 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.full import FullConfig
 from ccr_adapters.methods import CL2CM, CL2CMTerms
+from ccr_adapters.methods.cl2cm import blank_of
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.objectives import info_nce, relational
+from ccr_adapters.objectives import (
+    cosine_cost,
+    info_nce,
+    mask_tokens,
+    relational,
+    transport_plan,
+    word_alignment,
+)
 
 PUBLISHED = CL2CM.stages["joint"]
 KINDS = {"full": lambda: FullConfig(), "dasd": lambda: DASDConfig(r=4, condition_dim=16, generator_rank=4)}
@@ -46,7 +56,10 @@ def test_the_terms_are_those_of_what_retrieval_encodes(family, kind, own, build,
     rows = batch(model, "source")
     method = CL2CM(model, "de", PUBLISHED).eval()
     with torch.no_grad():
+        torch.manual_seed(7)
         found = method(**rows)
+        torch.manual_seed(7)
+        words = expected_words(model, rows)
         visual, ids = rows["visual_vectors"], rows["image_index"]
         target = model.encode_text(captions, "de")
         source = vectors(model, rows, "source", "de")
@@ -58,7 +71,57 @@ def test_the_terms_are_those_of_what_retrieval_encodes(family, kind, own, build,
     transfer = relational(*taught, visual, target, temperature=0.05, ids=ids)
     assert found["transfer"].item() == pytest.approx(transfer.item(), **near)
     assert set(found) == {"contrastive", "source", "sentence", "words", "transfer"}
-    assert 0 < found["words"].item() < 20
+    assert found["words"].item() == pytest.approx(words, **near)
+
+
+def expected_words(model, rows):
+    """The word-level term, step by step: a plan between whole captions without their padding, and masked ones that find it."""
+    states, masked, hidden_states, real = {}, {}, {}, {}
+    for role in ("source", "target"):
+        tokenizer = model.processor.tokenizer_for(None if role == "source" else "de")
+        ids, mask, ends = (rows[f"{role}_{key}"] for key in ("input_ids", "attention_mask", "pooled_at"))
+        real[role] = rows.get(f"{role}_words", mask)
+        hidden, masked[role] = mask_tokens(ids, real[role], blank_of(tokenizer), 0.15, tokenizer.all_special_ids)
+        for given, kept in ((ids, states), (hidden, hidden_states)):
+            kept[role] = model.target_features(given, mask, ends, "de_teacher", source=role == "source")[1]
+    plan = transport_plan(cosine_cost(states["source"], states["target"]), *real.values(), epsilon=PUBLISHED.epsilon)
+    keys = {"source_keys": states["source"], "target_keys": states["target"]}
+    return word_alignment(*hidden_states.values(), *masked.values(), plan, *real.values(), **keys).item()
+
+
+def test_padding_is_no_word_where_the_base_reads_it(build, batch):
+    """SigLIP reads captions at a fixed length, and its mask is all ones."""
+    model = build("siglip")
+    rows = batch(model, "source")
+    assert rows["target_attention_mask"].all()
+    assert rows["target_words"].sum() < rows["target_words"].numel() / 2
+    method = CL2CM(model, "de", PUBLISHED).eval()
+    with torch.no_grad():
+        torch.manual_seed(7)
+        found = method(**rows)["words"]
+        torch.manual_seed(7)
+        without = method(**{key: value for key, value in rows.items() if not key.endswith("_words")})["words"]
+    assert not torch.isclose(found, without, rtol=1e-3)
+
+
+def test_what_several_processes_are_told_of(build, batch):
+    """Parameters without a gradient: DDP stops at the second step unless it is told that there are some."""
+    head = HeadConfig(space=8, width=8, attention_heads=2)
+    cases = [
+        ({}, {}),
+        ({"head": head}, {}),
+        ({"family": "clip"}, {}),
+        ({"family": "clip", "head": head}, {}),
+        ({"family": "clip"}, {"sentence": 0.0}),
+        ({}, {"contrastive": 0.0, "transfer": 0.0}),
+    ]
+    for values, terms in cases:
+        model = build(**values)
+        method = CL2CM(model, "de", replace(PUBLISHED, **terms))
+        sum(method(**batch(model, "source")).values()).backward()
+        idle = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+        assert not idle or method.leaves_unused, (values, terms, idle)
+    assert not CL2CM(build(), "de", PUBLISHED).leaves_unused
 
 
 def test_the_teacher_learns_from_its_terms_and_the_student_from_its_own(build, batch):
@@ -132,11 +195,15 @@ def test_objectives_that_cannot_be(build):
         CL2CM(build(), "de", CL2CMTerms(contrastive=1, transfer=1))
 
 
-def test_words_need_a_token_to_hide_them_behind(build, batch):
+@pytest.mark.parametrize("unknown", [None, "the end"])
+def test_words_are_hidden_behind_others_where_no_token_stands_for_one(unknown, build, batch):
+    """CLIP has no mask token, and its unknown token is the one that ends a caption."""
     model = build()
-    method = CL2CM(model, "de", PUBLISHED)
     rows = batch(model, "source")
     tokenizer = model.processor.tokenizer
-    tokenizer.mask_token = tokenizer.unk_token = None
-    with pytest.raises(ConfigError, match="mask"):
-        method(**rows)
+    assert blank_of(tokenizer) == tokenizer.mask_token_id or tokenizer.unk_token_id
+    tokenizer.mask_token = None
+    tokenizer.unk_token = unknown and tokenizer.eos_token
+    assert blank_of(tokenizer) is None
+    found = CL2CM(model, "de", PUBLISHED)(**rows)["words"]
+    assert torch.isfinite(found)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, CCRError, ConfigError
-from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling import CCRModel, Vocabulary
 
 WEIGHTS, VOCABULARY = "adapter_model.safetensors", "vocabulary.safetensors"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
@@ -102,7 +102,10 @@ BAD = {
     "vocabulary cut": (cut(VOCABULARY, -3), r"vocabulary\.safetensors' is truncated"),
     "tokenizer no JSON": (cut("tokenizer.json", 200), "tokenizer"),
     # what is unknown
-    "another model": (edit(CONFIG, "model_type", value="bert"), "holds a 'bert' model, not an adapter repository"),
+    "another model": (
+        edit(CONFIG, "model_type", value="bert"),
+        "The base '.*adapter' cannot be loaded|holds a 'bert' model",
+    ),
     "no model": (edit(CONFIG, "model_type", value=None), "holds a None model"),
     "unknown key": (edit(CONFIG, "langauges", value={}), "Unknown key .*langauges"),
     "unknown language key": (edit(CONFIG, "languages", "de", "lenght", value=3), "Unknown key .*lenght"),
@@ -224,3 +227,24 @@ def test_what_is_loaded_later_is_whole_now(case, folder, build):
     assert model.languages == ["cs"]
     remove(ADAPTER)(folder)  # not downloaded yet: told when it is asked for
     assert model.load_language(folder, lazy=True) == ["de"]
+
+
+@pytest.mark.parametrize("projection", [False, True, "false"])
+@pytest.mark.parametrize("folder", ["touched"], indirect=True)
+def test_rows_too_wide_for_any_encoder_are_refused_before_a_table_is_made(projection, folder, monkeypatch):
+    """One trained row is as wide as the file says, and all the others would be made here."""
+    width = 100_000
+
+    def change(found):
+        found["rows"], found["ids"] = torch.zeros(1, width), torch.tensor([0])
+        if projection:
+            found["projection.weight"] = torch.zeros(32, width)
+        else:
+            del found["projection.weight"], found["projection.bias"]
+
+    tensors(VOCABULARY, change)(folder)
+    edit(CONFIG, "languages", "de", "vocabulary", "width", value=width)(folder)
+    edit(CONFIG, "languages", "de", "vocabulary", "projection", value=projection)(folder)
+    monkeypatch.setattr(Vocabulary, "_fill", lambda *_, **__: pytest.fail("a table was made"))
+    with pytest.raises((AdapterError, ConfigError), match="of width 100000|`projection` is 'false'"):
+        CCRModel.from_pretrained(folder)

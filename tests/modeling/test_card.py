@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from peft import LoraConfig
 
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.full import FullConfig
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.card import count_parameters, results_table
 
@@ -32,7 +36,7 @@ def test_the_front_matter_is_what_the_hub_reads(build, bases, tmp_path):
     assert data["base_model_relation"] == "adapter"
     assert data["library_name"] == "peft"
     assert sorted(data["language"]) == ["cs", "de"]
-    assert data["license"] == "apache-2.0"
+    assert data["license"] == "unknown"
     [entry] = data["model-index"]
     assert entry["results"][0]["metrics"] == [{"type": "recall", "name": "text to image R@1", "value": 41.25}]
     assert len(entry["results"]) == 1
@@ -66,6 +70,41 @@ def test_what_was_not_measured_is_not_claimed(build, tmp_path):
     assert data["model-index"] == []
     assert "not recorded" in text
     assert "No evaluation was recorded" in text
+
+
+def test_nobody_is_said_to_have_translated_where_no_recipe_names_a_translator(build, tmp_path):
+    human = {**EVIDENCE, "training": {"pairs": 5, "data": "x", "license": "cc-by-4.0"}}
+    text, _ = card(build("bert", "de"), tmp_path / "human", **human)
+    assert "translated" not in text.split("| machine translation | not recorded |")[0]
+    assert "No caption in the target language" not in text
+    assert "translator's" not in text
+    assert "| licence of the data | cc-by-4.0 |" in text
+    text, _ = card(build("bert", "de"), tmp_path / "machine", **EVIDENCE)
+    assert "No caption in the target language" in text
+    assert "translator's" in text
+
+
+@pytest.mark.parametrize(
+    ("adapter", "method", "cited"),
+    [
+        (DASDConfig(r=4, generator_rank=4), "dasd", ["cai2025dasd"]),
+        (DASDConfig(r=4, generator_rank=4), "transfer", ["cai2025dasd"]),
+        (DASDConfig(r=4, generator_rank=4), "cl2cm", ["cai2025dasd", "wang2024cl2cm"]),
+        (DASDConfig(r=4, mode="static"), "mla", ["zhang2022mla"]),
+        (LoraConfig(r=2), "dasd", ["hu2022lora", "cai2025dasd"]),
+        (FullConfig(), "nrccr", ["wang2022nrccr"]),
+        (FullConfig(), "full", []),
+    ],
+)
+def test_a_card_cites_what_was_used_and_warns_of_what_it_is(adapter, method, cited, bases, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", adapter)
+    text, _ = card(model, tmp_path, training={"method": method})
+    assert re.findall(r"@\w+\{(\w+),", text) == cited
+    assert ("## Citation" in text) == bool(cited)
+    dynamic = isinstance(adapter, DASDConfig) and adapter.mode == "dynamic"
+    assert ("Dynamic weights depend on the caption" in text) == dynamic
+    assert "\n\n\n" not in text.split("## Limits")[1]
 
 
 @pytest.mark.parametrize("value", ["yes: no", '"', "a\nb: c", "{x}", "$y ${z}", "#"])

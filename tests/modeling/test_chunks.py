@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import LoraConfig
+from torch.utils.checkpoint import checkpoint
 
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.full import FullConfig
 from ccr_adapters.methods import CL2CM, DASD, NRCCR, DASDTerms, EnglishFineTune, Transfer, TransferTerms
-from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling import CCRModel, chunks
 
 BANK = torch.randn(4, 32, generator=torch.Generator().manual_seed(9))
 ADAPTERS = {
@@ -176,7 +177,7 @@ def test_dropout_is_drawn_once(bases, rows, german_tokenizer):
     """The backward pass encodes again with the same random numbers, or its gradient would belong to another loss."""
     torch.manual_seed(5)
     model = CCRModel.from_base(bases["bert"])
-    model.add_language("de", DASDConfig(r=4, mode="static", init_weights=False), tokenizer=german_tokenizer)
+    model.add_language("de", FullConfig(), tokenizer=german_tokenizer)
     model.trainable("de")
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -196,12 +197,34 @@ def test_dropout_is_drawn_once(bases, rows, german_tokenizer):
             weight.view(-1)[0] -= shift
         return found
 
-    torch.manual_seed(11)
     model.train()
+    with torch.no_grad():
+        draws = [model.target_features(*given, "de")[0] for _ in range(2)]
+    assert not torch.allclose(*draws)  # something is drawn
+    torch.manual_seed(11)
     with model.in_chunks(2):
         model.target_features(*given, "de")[0].double().square().sum().backward()
     slope = (loss(1e-2) - loss(-1e-2)) / 2e-2
     assert torch.isclose(weight.grad.view(-1)[0].double(), slope, rtol=0.02, atol=1e-3)
+
+
+def test_a_checkpoint_is_called_with_a_tensor(bases, rows, monkeypatch):
+    """torch keeps the random numbers of the devices of these alone, so without one a GPU would draw other dropout."""
+    met = []
+
+    def watched(function, *given, **values):
+        met.append([each.device.type for each in given if isinstance(each, torch.Tensor)])
+        return checkpoint(function, *given, **values)
+
+    monkeypatch.setattr(chunks, "checkpoint", watched)
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", ADAPTERS["dasd"]())
+    model.trainable("de")
+    batch = rows(model)
+    with model.in_chunks(4):
+        model.target_features(*(batch[f"target_{key}"] for key in ("input_ids", "attention_mask", "pooled_at")), "de")
+    chunks.map_in_chunks(lambda pixel_values: 2 * pixel_values, 4, {"pixel_values": torch.randn(6, 3)})
+    assert met == [["cpu"]] * 4
 
 
 def test_without_a_graph_nothing_is_cut(bases, rows, german_tokenizer):

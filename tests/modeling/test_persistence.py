@@ -9,14 +9,16 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
 
 from ccr_adapters.configuration import CCRConfig, VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing import CCRProcessor
+from ccr_adapters.processing.devices import default_device
 
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 
@@ -344,3 +346,87 @@ def test_rows_that_did_not_move_are_left_to_the_source(train, bases, english, st
     assert CCRModel.from_pretrained(tmp_path / "none").config.languages["de"].vocabulary.train == "none"
     with pytest.raises(ConfigError, match="`row_tolerance` is -1"):
         model.save_pretrained(tmp_path / "bad", row_tolerance=-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda folder: CCRModel.from_pretrained(folder, language="de"), "language"),
+        (lambda folder: CCRModel.from_pretrained(folder, torch_dtype=torch.float16), "torch_dtype"),
+        (lambda folder: CCRModel.from_pretrained(folder).load_language(folder, codes=["de"]), "codes"),
+        (lambda folder: CCRModel.from_pretrained(folder).save_pretrained(folder, languages="de"), "languages"),
+        (lambda folder: CCRProcessor.from_pretrained(folder, language="de"), "language"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_no_argument_that_is_dropped(call, name, build, tmp_path):
+    build("clip", "de").save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=f"'{name}'"):
+        call(tmp_path)
+
+
+def test_a_base_is_loaded_by_its_name_too(bases, english):
+    model = CCRModel.from_pretrained(bases["clip"])
+    assert model.languages == []
+    same(model.encode_text(english, None), CCRModel.from_base(bases["clip"]).encode_text(english, None))
+    assert CCRModel.from_pretrained("tiny_clip").languages == []
+    with pytest.raises(AdapterError, match="The base 'org/nowhere' cannot be loaded"):
+        CCRModel.from_base("org/nowhere", local_files_only=True)
+    with pytest.raises(ConfigError, match="`pooling` and `visual_dim` are for a text encoder alone"):
+        CCRModel.from_base(bases["clip"], pooling="mean")
+
+
+def test_where_it_runs_and_how_it_attends(build, tmp_path):
+    build("clip", "de").save_pretrained(tmp_path)
+    model = CCRModel.from_pretrained(tmp_path, device_map="auto", attn_implementation="eager")
+    assert model.base.config._attn_implementation == "eager"
+    assert model.device == default_device()
+    assert CCRModel.from_pretrained(tmp_path, device_map={"": "cpu"}).device == torch.device("cpu")
+    by_auto = AutoModel.from_pretrained(tmp_path, attn_implementation="eager")
+    assert by_auto.base.config._attn_implementation == "eager"
+    with pytest.raises(ConfigError, match="the whole model goes to one device"):
+        CCRModel.from_pretrained(tmp_path, device_map={"base": 0})
+
+
+def test_rows_that_come_from_a_model_which_has_changed_are_refused(bases, german_tokenizer, english, tmp_path):
+    """The adapter has only what was trained; the rest of the table is whatever lies there now."""
+    shutil.copytree(bases["bert"], tmp_path / "source")
+    table = source_table(tmp_path / "source")
+    plan = VocabularyConfig(*table.shape, train="touched", source=str(tmp_path / "source"))
+    model = CCRModel.from_base(bases["clip"])
+    own = {"tokenizer": german_tokenizer, "vocabulary": plan, "source": table, "touched": range(50)}
+    model.add_language("de", DASDConfig(r=4), **own)
+    model.save_pretrained(tmp_path / "adapter")
+    same(CCRModel.from_pretrained(tmp_path / "adapter").encode_text(english, "de"), model.encode_text(english, "de"))
+    weights = load_file(tmp_path / "source/model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file({**weights, name: weights[name] + 0.1}, tmp_path / "source/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(AdapterError, match=r"has changed since the adapter was made from it \(sha256"):
+        CCRModel.from_pretrained(tmp_path / "adapter")
+    shutil.rmtree(tmp_path / "source")
+    with pytest.raises(AdapterError, match="from which a vocabulary's rows come, cannot be loaded"):
+        CCRModel.from_pretrained(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("where", ["base", "tokenizer"])
+def test_no_repositorys_code_is_run_or_asked_about(where, build, bases, german_tokenizer, stir, tmp_path, monkeypatch):
+    """Left to itself transformers asks at the terminal; whoever presses y runs what an adapter named."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    shutil.copytree(bases["clip"], tmp_path / "base")
+    model = CCRModel.from_base(tmp_path / "base")
+    model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    stir(model).save_pretrained(tmp_path / "adapter")
+    folder, name = (
+        (tmp_path / "base", "config.json") if where == "base" else (tmp_path / "adapter", "tokenizer_config.json")
+    )
+    values = json.loads((folder / name).read_text(encoding="utf-8"))
+    own = (
+        {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+        if where == "base"
+        else {"AutoTokenizer": ["evil.Own", None]}
+    )
+    values["auto_map"] = own
+    values.update({"model_type": "evil"} if where == "base" else {"tokenizer_class": "Own"})
+    (folder / name).write_text(json.dumps(values), encoding="utf-8")
+    (folder / "evil.py").write_text("raise SystemExit('run')", encoding="utf-8")
+    with pytest.raises(AdapterError, match="cannot be (loaded|read)"):
+        CCRModel.from_pretrained(tmp_path / "adapter")

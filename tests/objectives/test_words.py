@@ -215,3 +215,15 @@ def test_what_cannot_be_masked():
 
 def test_the_example_runs():
     assert doctest.testmod(importlib.import_module("ccr_adapters.objectives.words")) == (0, 3)
+
+
+def test_without_a_mask_token_words_hide_behind_words():
+    ids = torch.tensor([[1, 11, 12, 13, 3, 0], [1, 14, 15, 3, 0, 0]])
+    mask = ids > 0
+    masked, which = mask_tokens(ids, mask, None, 1.0, SPECIAL, torch.Generator().manual_seed(0))
+    assert which.sum() == 5
+    assert set(masked[which].tolist()) <= {11, 12, 13, 14, 15}
+    assert torch.equal(masked[~which], ids[~which])
+    assert not torch.equal(masked, ids)
+    alone = torch.tensor([[1, 3, 0]])
+    assert torch.equal(mask_tokens(alone, alone > 0, None, 1.0, SPECIAL)[0], alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.training import last_checkpoint
-from ccr_adapters.training.trainer import COMPLETE, WEIGHTS, remove_incomplete
+from ccr_adapters.training.checkpoints import COMPLETE, WEIGHTS, MarkComplete, Patience, remove_incomplete
 
 
 class PowerCutError(Exception):
@@ -216,3 +217,86 @@ def test_weights_that_are_not_finite_are_never_the_last_good_checkpoint(toy, tmp
         trainer.train()
     assert last_checkpoint(tmp_path).name == "checkpoint-4"
     assert all(torch.isfinite(tensor).all() for tensor in load_file(last_checkpoint(tmp_path) / WEIGHTS).values())
+
+
+def test_patience_is_not_forgotten_where_a_run_resumes(toy, tmp_path, same):
+    """Two evaluations without a gain, a kill, one more: the third is where it ends."""
+    values = {
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "load_best_model_at_end": True,
+        "save_total_limit": None,
+    }
+
+    def trainer(folder, *callbacks):
+        scores = lambda method: {"mAR": 1.0}  # noqa: E731 - never better than at first
+        return toy.trainer(folder, evaluate_method=scores, callbacks=[Patience(3), *callbacks], **values)
+
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    assert whole.state.global_step == 4
+    with pytest.raises(PowerCutError):
+        trainer(tmp_path / "cut", PowerCut(4)).train()
+    checkpoint = last_checkpoint(tmp_path / "cut")
+    assert checkpoint.name == "checkpoint-3"
+    assert not Patience.ended(checkpoint)
+    again = trainer(tmp_path / "cut")
+    again.train(resume_from_checkpoint=str(checkpoint))
+    assert again.state.global_step == 4
+    same(again.model, whole.model)
+    # killed after the last checkpoint and before anybody wrote that the stage is finished
+    last = last_checkpoint(tmp_path / "cut")
+    assert Patience.ended(last)
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    once_more = trainer(tmp_path / "moved")
+    once_more.take_up(tmp_path / "moved" / last.name)
+    assert once_more.state.global_step == 4
+    same(once_more.model, whole.model)
+
+
+def test_a_checkpoint_goes_only_when_the_next_one_is_whole(toy, tmp_path, monkeypatch):
+    """Killed between writing and marking the second, the first must be there."""
+    values = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
+    mark = MarkComplete.on_save
+
+    def killed(self, args, state, control, **kwargs):
+        if state.global_step == 4:
+            raise PowerCutError
+        return mark(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(MarkComplete, "on_save", killed)
+    with pytest.raises(PowerCutError):
+        toy.trainer(tmp_path, **values).train()
+    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    monkeypatch.setattr(MarkComplete, "on_save", mark)
+    trainer = toy.trainer(tmp_path, **values)
+    remove_incomplete(tmp_path)
+    trainer.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-9"]
+
+
+def test_the_seconds_of_all_runs_count(toy, tmp_path):
+    trainer, checkpoint = resumed(toy, tmp_path, 6, save_steps=5)
+    before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
+    alone = trainer.seconds
+    trainer = toy.trainer(tmp_path)
+    trainer.count_from(checkpoint)
+    assert before > 0
+    assert trainer.seconds >= before
+    assert alone > 0
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_full_disk_at_the_last_file_of_a_checkpoint_names_what_is_kept(error, toy, tmp_path, monkeypatch):
+    def full(*given):
+        if any("checkpoint-4" in str(each) for each in given):
+            raise error
+        return replace(*given)
+
+    replace = os.replace
+    monkeypatch.setattr("ccr_adapters.training.checkpoints.os.replace", full)
+    with pytest.raises(TrainingError, match=r"cannot be written"):
+        toy.trainer(tmp_path, save_strategy="steps", save_steps=2).train()
+    assert last_checkpoint(tmp_path).name == "checkpoint-2"

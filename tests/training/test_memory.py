@@ -89,3 +89,37 @@ def test_other_errors_pass():
 def test_the_choice_is_one_of_two(tmp_path):
     with pytest.raises(ValueError, match="on_out_of_memory.*'half'; expected 'chunk' or 'stop'"):
         CCRTrainingArguments(output_dir=str(tmp_path), use_cpu=True, on_out_of_memory="half")
+
+
+def test_running_means_move_once_however_often_a_step_is_tried():
+    norm = torch.nn.BatchNorm1d(3)
+    rows = torch.randn(8, 3)
+
+    def step(chunk):
+        norm(rows)
+        if chunk is None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+
+    _, fits = step_that_fits(step, 8, None, norm.parameters(), buffers=list(norm.buffers()))
+    once = torch.nn.BatchNorm1d(3)
+    once(rows)
+    assert fits == 4
+    assert all(torch.equal(own, other) for own, other in zip(norm.buffers(), once.buffers(), strict=True))
+
+
+def test_validation_is_scored_again_where_memory_runs_out_once(toy, tmp_path, caplog):
+    tries = []
+
+    def scores(method):
+        tries.append(method)
+        if len(tries) < 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried")
+        return {"mAR": 1.0}
+
+    trainer = toy.trainer(tmp_path, evaluate_method=scores)
+    assert trainer.evaluate()["eval_mAR"] == 1.0
+    assert "attempt 1" in caplog.text
+    tries.clear()
+    trainer.evaluate_method = lambda method: tries.clear() or scores(method)
+    with pytest.raises(TrainingError, match=r"scoring the validation set at step 0 .*Lower"):
+        trainer.evaluate()

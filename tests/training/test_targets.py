@@ -17,7 +17,7 @@ from PIL import Image
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.retrieval_set import Column
 from ccr_adapters.data.tiny_world import build_moving_world
-from ccr_adapters.errors import VideoError
+from ccr_adapters.errors import ConfigError, VideoError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.video import sample_frames
 from ccr_adapters.training import TargetCache
@@ -296,3 +296,64 @@ def test_what_killed_processes_left_is_swept_after_a_day(model, english, tmp_pat
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     TargetCache(tmp_path, model).source(english)
     assert [path.name for path in tmp_path.glob("*.tmp")] == ["new.2.tmp"]
+
+
+def test_captions_are_tokenised_a_window_at_a_time(model, english, monkeypatch, tmp_path):
+    expected = TargetCache(tmp_path / "whole", model).source(english * 3)
+    monkeypatch.setattr("ccr_adapters.processing.processor._WINDOW", 4)
+    sizes, tokenised = [], model.processor.token_ids
+
+    def watched(captions, *given):
+        sizes.append(len(captions))
+        return tokenised(captions, *given)
+
+    monkeypatch.setattr(model.processor, "token_ids", watched)
+    cache = TargetCache(tmp_path / "windows", model)
+    found = cache.source(english * 3, batch_size=5)
+    assert max(sizes) <= 5
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert [path.name for path in (tmp_path / "windows").iterdir()] == [
+        path.name for path in (tmp_path / "whole").iterdir()
+    ]
+    assert model.processor.lengths(english).tolist() == list(map(len, tokenised(english)))
+
+
+def test_out_of_memory_takes_halves(model, english, monkeypatch, tmp_path, caplog):
+    pictures = column()
+    source, visual = TargetCache(tmp_path / "enough", model).source(english), None
+    visual = TargetCache(tmp_path / "enough", model).visual(pictures, IDS)
+
+    def limited(encode, rows):
+        def check(*given, **values):
+            if len(next(iter(values.values())) if values else given[0]) > rows:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return encode(*given, **values)
+
+        return check
+
+    for name in ("base_features", "get_image_features"):
+        monkeypatch.setattr(model, name, limited(getattr(model, name), 2))
+    cache = TargetCache(tmp_path / "little", model)
+    np.testing.assert_allclose(cache.source(english), source, atol=1e-6)
+    np.testing.assert_allclose(cache.visual(pictures, IDS), visual, atol=1e-6)
+    assert "its halves are tried" in caplog.text
+    monkeypatch.setattr(model, "base_features", limited(model.base_features, 0))
+    with pytest.raises(ConfigError, match="not enough memory to encode one row"):
+        cache.source([*english, "another"])
+    assert not list((tmp_path / "little").glob("*.tmp"))
+
+
+def test_two_runs_write_into_files_of_their_own(model, english, monkeypatch, tmp_path):
+    """Containers that share a folder often have the same process id."""
+    names = []
+    replace = os.replace
+
+    def watched(one, other):
+        names.append(Path(one).name)
+        replace(one, other)
+
+    monkeypatch.setattr(os, "replace", watched)
+    for _ in range(2):
+        found = TargetCache(tmp_path, model).source(english)
+        Path(found.filename).unlink()
+    assert len(set(names)) == 2

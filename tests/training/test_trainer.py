@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 
+from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.methods import DASDTerms, Method
@@ -106,6 +107,28 @@ def test_the_vocabulary_takes_the_common_rate_without_its_own(toy, tmp_path, ger
     method.language = "cs"
     groups = toy.trainer(tmp_path, method, learning_rate=2e-3).create_optimizer().param_groups
     assert {group["lr"] for group in groups if group["name"] == "vocabulary"} == {2e-3}
+
+
+def test_a_rate_of_zero_is_a_rate(toy, tmp_path, german_tokenizer):
+    method = toy.method()
+    method.model.add_language("cs", DASDConfig(r=4, generator_rank=4), tokenizer=german_tokenizer)
+    method.model.trainable("cs")
+    method.language = "cs"
+    trainer = toy.trainer(tmp_path, method, learning_rate=2e-3, vocabulary_learning_rate=0)
+    assert {g["lr"] for g in trainer.create_optimizer().param_groups if g["name"] == "vocabulary"} == {0}
+
+
+def test_the_map_behind_a_table_decays_and_its_rows_do_not(toy, tmp_path, german_tokenizer):
+    method = toy.method()
+    plan = VocabularyConfig(len(german_tokenizer), 20)
+    method.model.add_language("cs", DASDConfig(r=4), tokenizer=german_tokenizer, vocabulary=plan)
+    method.model.trainable("cs")
+    method.language = "cs"
+    groups = toy.trainer(tmp_path, method, weight_decay=0.2).create_optimizer().param_groups
+    own = {group["weight_decay"]: group["params"] for group in groups if group["name"] == "vocabulary"}
+    table = method.model.vocabularies["cs"]
+    assert [id(p) for p in own[0.2]] == [id(table.projection.weight)]
+    assert {id(p) for p in own[0.0]} == {id(table.table.weight), id(table.projection.bias)}
 
 
 def test_nothing_to_train_is_an_error(toy, tmp_path):

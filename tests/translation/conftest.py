@@ -157,7 +157,8 @@ def nllb(home) -> Path:
     """All languages of NLLB, spelt in letters."""
     folder = home / "nllb"
     letters = sorted({letter for text in [*WORDS_EN, *WORDS_DE] for letter in text} | {"▁"})
-    vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *letters])}
+    words = ["en", "de", "sw", "zh", "cs"]  # of a real vocabulary: pieces that are spelt like codes and mean none
+    vocabulary = {piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *letters, *words])}
     tokenizer = NllbTokenizer(vocab=vocabulary, merges=[], model_max_length=64)
     model = _m2m(len(tokenizer), 1, seed=3)
     with torch.no_grad():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_from_disk
+from filelock import FileLock
 from PIL import Image as Pictures
 
 import ccr_adapters
@@ -384,3 +385,29 @@ def test_equal_captions_are_found_as_a_dictionary_finds_them():
 def test_a_back_translator_of_another_pair_is_refused(rows, translator, tmp_path):
     with pytest.raises(TranslationError, match="goes from en to de; expected de to en"):
         translate_dataset(rows, tmp_path / "de", translator, translator, **FAST)
+
+
+def test_two_processes_do_not_translate_into_one_folder(rows, translator, tmp_path):
+    (tmp_path / "de").mkdir()
+    with FileLock(tmp_path / "de" / ".lock"), pytest.raises(TranslationError, match="Another process translates into"):
+        translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    assert translator.noted == []
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    assert not (tmp_path / "de" / ".lock").exists()
+
+
+def test_what_a_late_kill_left_is_cleared_away(rows, translator, tmp_path):
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    for name in ("parts", ".whole"):
+        (tmp_path / "de" / name).mkdir()
+        (tmp_path / "de" / name / "left.arrow").write_bytes(b"left")
+    assert translate_dataset(rows, tmp_path / "de", translator, **FAST).seconds == 0
+    assert sorted(path.name for path in (tmp_path / "de").iterdir())[-1] == "state.json"
+    assert not (tmp_path / "de" / "parts").exists()
+    assert not (tmp_path / "de" / ".whole").exists()
+
+
+def test_a_finished_folder_is_read_by_many(rows, translator, tmp_path):
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    with FileLock(tmp_path / "de" / ".lock"):
+        assert translate_dataset(rows, tmp_path / "de", translator, **FAST).seconds == 0

@@ -7,6 +7,7 @@ metrics, and the adapter with its card).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,15 @@ MANY = 10_000  # pairs from which two epochs do, and a larger vocabulary pays
 
 
 def recipe_values(
-    language: str, base: str, dataset: str, output: str, method: str, *, pairs: int, seed: int = 0
+    language: str,
+    base: str,
+    dataset: str,
+    output: str,
+    method: str,
+    *,
+    pairs: int,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The recipe that `add-language` trains with, by the size of the corpus.
 
@@ -45,6 +54,7 @@ def recipe_values(
         method: One of `ccr_adapters.methods.METHODS`.
         pairs: Training pairs.
         seed: Seed of everything.
+        overrides: `arguments.key=value` that are read over it: for these no stage has a value of its own.
 
     Raises:
         ConfigError: If there is no such method.
@@ -67,13 +77,14 @@ def recipe_values(
             "num_train_epochs": 2 if pairs >= MANY else 5,
         },
     }
-    values["stages"] = [{"name": name} for name in method_of(method).stages]
     # rows that start aligned, and nothing pulls them to zero; small adapters bear ten times the published rate, whole blocks
     # do not (docs/results.md was measured so)
     values["arguments"] |= {"vocabulary_learning_rate": 2e-3, "weight_decay": 0.0}
     values["arguments"] |= {"learning_rate": 2e-4 if method in ("nrccr", "cl2cm") else 2e-3}
     if method == "nrccr":
         values["arguments"] |= {"auxiliary_learning_rate": 1e-3, "max_grad_norm": 2.0}
+        # for a few epochs, where the published schedule has a hundred
+        values["arguments"] |= {"lr_scheduler_type": "cosine", "warmup_steps": 0.1, "adam_beta2": 0.98}
     if base == "tiny_clip":
         values["vocabulary"] = {"kind": "word", "size": 2000, "unknown": 0.3}
         # its words start nearly right, and these rates would undo that
@@ -85,7 +96,23 @@ def recipe_values(
         values["save_dtype"] = "float16"
         if method in ("transfer", "dasd"):
             values["adapter"] = {"peft_type": "DASD", "generator_rank": 32}
+    taken = {each.partition("=")[0].removeprefix("arguments.") for each in overrides}
+    values["stages"] = _stages(list(method_of(method).stages), values["arguments"], taken)
     return values
+
+
+def _stages(names: list[str], arguments: dict[str, Any], taken: set[str]) -> list[dict[str, Any]]:
+    """The stages: of two, the second has four tenths of the epochs and a tenth of the rates (docs/results.md)."""
+    if len(names) != 2:
+        return [{"name": name} for name in names]
+    epochs = arguments["num_train_epochs"]
+    first = {"num_train_epochs": round(0.6 * epochs, 1)}
+    rates = {name: arguments[name] / 10 for name in ("learning_rate", "vocabulary_learning_rate")}
+    second = {"num_train_epochs": round(0.4 * epochs, 1), **rates}
+    return [
+        {"name": name, "arguments": {key: value for key, value in own.items() if key not in taken}}
+        for name, own in zip(names, (first, second), strict=True)
+    ]
 
 
 def _tell(text: str) -> None:
@@ -121,8 +148,8 @@ def _written(values: dict[str, Any], file: Path, overrides: list[str]) -> Recipe
 
 def _translations(
     splits: Splits, language: str, source: str, folder: Path, limit: int | None, decoding: dict[str, Any], **models: Any
-) -> tuple[Dataset, str]:
-    """The translated rows of the training split, and who translated them."""
+) -> tuple[Dataset, str | None]:
+    """The translated rows of the training split, and who translated them, if that is known."""
     from datasets import load_from_disk
 
     from ccr_adapters.data.corpus import check_language
@@ -137,7 +164,7 @@ def _translations(
         check_language(train, language)
         names = ["caption", "translation", "back_translation", "image_id"]
         rows = train.select_columns([name for name in names if name in train.column_names])
-        by = ", ".join(map(str, train.unique("translator"))) if "translator" in train.column_names else "not recorded"
+        by = ", ".join(map(str, train.unique("translator"))) if "translator" in train.column_names else None
         return rows if limit is None else rows.select(range(min(limit, len(rows)))), by
     _tell(f"Translating {len(train):,} rows into {language}.")
     translator, back = load_translators(source=source, target=language, **models)
@@ -145,6 +172,19 @@ def _translations(
     summary = translate_dataset(rows, folder, translator, back, limit=limit, **decoding)
     tell_summary(summary, language, translator.name)
     return load_from_disk(summary.folder), translator.name
+
+
+def _with_back_translations(texts: Dataset) -> Dataset:
+    """The rows that have one: a translator back may say nothing, and the rest is worth training on."""
+    import numpy as np
+
+    column = "back_translation"
+    if column not in texts.column_names:
+        return texts
+    said = np.flatnonzero([bool(text and text.strip()) for text in texts[column]])
+    if len(said) < len(texts):
+        _tell(f"{len(texts) - len(said):,} rows have an empty {column} and are left out.")
+    return texts.select(said) if len(said) < len(texts) else texts
 
 
 def add_language(
@@ -159,8 +199,8 @@ def add_language(
     source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
     method: Annotated[str, typer.Option(help="transfer, dasd, mla, nrccr or cl2cm.")] = METHOD,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a translation to train on.")] = 0.5,
-    weights: Annotated[bool, typer.Option(help="Listen to a translation as far as its score goes.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    weights: Annotated[bool, typer.Option(help="Weight each training pair by its translation's score.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="Names in the data: caption=sentence; may be repeated.")
     ] = None,
@@ -189,7 +229,8 @@ def add_language(
         _tell(note)
 
     def recipe_for(pairs: int) -> Recipe:
-        values = recipe_values(language, base, str(dataset), str(output / "training"), method, pairs=pairs, seed=seed)
+        places = str(dataset), str(output / "training")
+        values = recipe_values(language, base, *places, method, pairs=pairs, seed=seed, overrides=overrides or [])
         values |= {} if warm_start is None else {"warm_start": warm_start}
         return _written(values, output / RECIPE, overrides or [])
 
@@ -207,7 +248,9 @@ def add_language(
     share = report.counts["any"] / max(len(texts), 1)
     noise = f"{share:.1%} of translations flagged, {len(texts) - len(clean):,} below {minimum:g} left out"
     _tell(f"Noise: {noise}; see {output / 'noise' / 'noise.md'}.")
-    facts = {"data": dataset.name, "translator": by, "noise": noise}
+    if "back" in needs_of(planned):
+        clean = _with_back_translations(clean)
+    facts = {"data": dataset.name, "noise": noise} | ({} if by is None else {"translator": by})
     corpus = make_corpus(clean, splits, language, seed=seed, facts=facts)
     names = [corpus.validation.name, *corpus.test]
     _tell(f"{len(corpus.rows):,} pairs to train on; chosen on '{names[0]}', scored on '{names[1]}'.")

@@ -70,7 +70,10 @@ def build_vocabulary(
     touched: list[int] | None = None
     if plan.train == "touched":
         longest = recipe.max_length or model.processor.base_max_length  # type: ignore[union-attr]
-        touched = sorted({i for ids in token_ids(corpus.rows["translation"], tokenizer, longest) for i in ids})
+        shown = {i for ids in token_ids(corpus.rows["translation"], tokenizer, longest) for i in ids}
+        # training puts these where the captions have words
+        stand_ins = {tokenizer.unk_token_id, tokenizer.mask_token_id} - {None}
+        touched = sorted(shown | stand_ins)
     return tokenizer, config, table, touched
 
 

@@ -17,7 +17,7 @@ from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.corpus import Corpus
 from ccr_adapters.errors import ConfigError, DataError, TrainingError
-from ccr_adapters.methods import NO_TERM, Method, Terms, method_of
+from ccr_adapters.methods import NO_TERM, EnglishFineTune, Method, Terms, method_of
 from ccr_adapters.modeling.warm_start import find_start
 from ccr_adapters.processing.language_id import mostly_other
 from ccr_adapters.processing.video import is_features
@@ -66,12 +66,13 @@ def head_of(recipe: Recipe) -> HeadConfig | None:
 
 
 def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
-    """Training arguments of a stage: the recipe's, and over them the stage's own.
+    """Training arguments of a stage: the method's published ones, over them the recipe's, and over them the stage's own.
 
     Raises:
         ConfigError: If a name is unknown or a value impossible.
     """
-    values = {"seed": recipe.seed, **recipe.arguments, **stage.arguments}
+    method = EnglishFineTune if stage.name == "english" else method_of(recipe.method)
+    values = {"seed": recipe.seed, **method.arguments.get(stage.name, {}), **recipe.arguments, **stage.arguments}
     # YAML reads the word `no` as false
     values.update({name: "no" for name in STRATEGIES if values.get(name) is False})
     values["output_dir"] = str(Path(recipe.output_dir) / stage.name)
@@ -161,6 +162,12 @@ def check_rows(recipe: Recipe, corpus: Corpus) -> None:
         # a row of weight .1 comes every tenth time
         weighted = "weight" in corpus.rows.column_names and stage.name != "english"
         pairs = int(np.sum(corpus.rows["weight"])) if weighted else len(corpus.rows)
+        smallest = rows if arguments.dataloader_drop_last else pairs % rows or rows
+        if smallest == 1 and head_of(recipe) is not None and stage.name != "english":
+            raise TrainingError(
+                f"Stage '{stage.name}' has a batch of one row, and a `head` normalises over the rows of a batch. Change "
+                "`per_device_train_batch_size`, or leave `dataloader_drop_last` on."
+            )
         if pairs < rows and arguments.dataloader_drop_last:
             named = (
                 f"{len(corpus.rows)} pairs, which count as {pairs} by their weights," if weighted else f"{pairs} pairs"

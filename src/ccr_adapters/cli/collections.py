@@ -22,21 +22,20 @@ def load_model(names: Sequence[str], device: str | None = None) -> CCRModel:
     Returns:
         The model.
     """
-    import torch
     from transformers.utils import logging
 
     from ccr_adapters.modeling import CCRModel
-    from ccr_adapters.modeling.registry import is_base
+    from ccr_adapters.processing.devices import default_device
 
     check_device(device)
     # a bar for a second of loading would stand between the command and its answer
     logging.disable_progress_bar()
     first, *others = names
-    model = CCRModel.from_base(first) if is_base(first, {}) else CCRModel.from_pretrained(first)
+    model = CCRModel.from_pretrained(first)
     for name in others:
         model.load_language(name)
     model.eval()
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+    model.to(device or default_device())  # type: ignore[arg-type]
     return model
 
 

@@ -144,8 +144,10 @@ def demo(
     share: Annotated[bool, typer.Option(help="Also under a public address, through Gradio's servers.")] = False,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
     notes: Annotated[Path | None, typer.Option(help="Folder of the notes, for a cluster.")] = None,
-    collection: Annotated[str, typer.Option(help="Of Milvus.")] = "pictures",
-    token: Annotated[str | None, typer.Option(envvar="MILVUS_TOKEN", help="Of a Milvus cluster.")] = None,
+    collection: Annotated[str, typer.Option(help="Name of the Milvus collection.")] = "pictures",
+    token: Annotated[
+        str | None, typer.Option("--milvus-token", envvar="MILVUS_TOKEN", help="Token of a Milvus cluster.")
+    ] = None,
     space: Annotated[
         Path | None, typer.Option(help="Write the files of a Hugging Face Space into this folder, and serve nothing.")
     ] = None,

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ccr_adapters.data.benchmarks import primary_language
-from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
+from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.evaluation.records import BASE
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.download import local_folder
 from ccr_adapters.modeling.layout import LANGUAGE_FILES
 from ccr_adapters.modeling.registry import is_base
 from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.devices import default_device
 from ccr_adapters.processing.repository import CONFIG, file_hash, read_config
 
 ENGLISH = "en"
@@ -56,15 +55,8 @@ class Entrant:
         Raises:
             AdapterError: If it cannot be loaded.
         """
-        if self.adapter:
-            model = CCRModel.from_pretrained(self.place)
-        else:
-            try:
-                model = CCRModel.from_base(self.place)
-            except OSError as error:
-                reason = str(error).partition("\n")[0]
-                raise AdapterError(f"The base '{self.place}' cannot be loaded ({reason}).") from error
-        place: Any = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = CCRModel.from_pretrained(self.place)
+        place: Any = device or default_device()
         model.eval().to(place)
         return model
 

@@ -129,7 +129,9 @@ def evaluate(
     on_error: Annotated[OnError, typer.Option(help="Bad rows: refuse them, or leave them out and count them.")] = (
         OnError.RAISE
     ),
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pictures, to try; it is told.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score only the first N pictures; the results say so.")
+    ] = None,
     before: Annotated[bool, typer.Option("--before", help="Score each base without adapter too.")] = False,
     translate_test: Annotated[
         bool, typer.Option("--translate-test", help="Also score each adapter together with translated captions (MT).")

@@ -96,13 +96,15 @@ def index(
     device: Annotated[str | None, typer.Option(help="Default: the accelerator if there is one.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave in the index what is gone from a source.")] = False,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Believe that a source has nothing any more.")
+        bool, typer.Option("--allow-empty", help="Remove what came from a source that looks empty now.")
     ] = False,
     forget: Annotated[str | None, typer.Option(help="Take the source of this name out of the index.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another indexer.")] = 0.0,
     notes: Annotated[Path | None, typer.Option(help="Folder for what is known of the files; for a cluster.")] = None,
-    collection: Annotated[str, typer.Option(help="Of Milvus.")] = "pictures",
-    token: Annotated[str | None, typer.Option(envvar="MILVUS_TOKEN", help="Of a Milvus cluster.")] = None,
+    collection: Annotated[str, typer.Option(help="Name of the Milvus collection.")] = "pictures",
+    token: Annotated[
+        str | None, typer.Option("--milvus-token", envvar="MILVUS_TOKEN", help="Token of a Milvus cluster.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was done as JSON.")] = False,
 ) -> None:
     """Index pictures and videos; run it again to bring the index up to date, or to go on after an interruption."""

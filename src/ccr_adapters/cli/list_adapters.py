@@ -18,7 +18,7 @@ def list_(
     base: Annotated[str | None, typer.Option(help="Only for this base, by the name of its repository.")] = None,
     language: Annotated[str | None, typer.Option(help="Only with this language.")] = None,
     author: Annotated[str | None, typer.Option(help="Only of this user or organisation.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most as many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most results.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     token: Annotated[str | None, typer.Option(help="Shows private ones too; default: HF_TOKEN, or hf auth.")] = None,
 ) -> None:

@@ -67,14 +67,14 @@ def check_device(device: str | None) -> None:
         return
     import torch
 
+    from ccr_adapters.processing.devices import default_device
+
     try:
         # also finds those that have a name and hold nothing, as "meta"
         torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:
-        found = (
-            torch.accelerator.current_accelerator(check_available=True) if torch.accelerator.is_available() else None
-        )
-        there = "cpu" if found is None else f"cpu and {found.type}"
+        found = default_device().type
+        there = "cpu" if found == "cpu" else f"cpu and {found}"
         raise ConfigError(
             f"`--device {device}` is not here; this machine has {there}. Leave it out for the best."
         ) from error

@@ -65,6 +65,10 @@ class VocabularyRecipe:
                 raise ConfigError(f"`vocabulary.{name}` is {value!r}; expected a share, from 0 to {most:g}.")
         if self.sampling and self.kind != "unigram" and self.tokenizer is None:
             raise ConfigError(f"`vocabulary.sampling` cuts unigram pieces; `vocabulary.kind` is {self.kind!r}.")
+        if self.sampling and self.train == "touched":
+            raise ConfigError(
+                "`vocabulary.sampling` cuts words into pieces that `vocabulary.train: touched` does not train; take `train: all`."
+            )
         _one_of("vocabulary.start", self.start, "aligned", "shared", "random")
         _one_of("vocabulary.train", self.train, "all", "touched", "none")
         if self.train == "none" and self.source is None:
@@ -94,7 +98,8 @@ class Recipe:
         warm_start: Repository or folder of an adapter to start from, on the same base: that of a near language, or an earlier
             one of the same.
         warm_start_language: Which of its languages, where it has several.
-        save_dtype: Precision of the saved adapter, `float32` or `float16`.
+        save_dtype: Precision of the saved adapter, `float32`, `float16` or `bfloat16`.
+        license: The adapter's, for its card, as the Hub writes it (`apache-2.0`, `cc-by-4.0`).
         cache_dir: Where encoded targets are kept, to be shared by several runs; default inside `output_dir`.
     """
 
@@ -114,6 +119,7 @@ class Recipe:
     warm_start: str | None = None
     warm_start_language: str | None = None
     save_dtype: str = "float32"
+    license: str = "unknown"
     cache_dir: str | None = None
 
 

@@ -240,8 +240,10 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="Draw what was found: .png, .jpg or .webp.")] = None,
     device: Annotated[str | None, typer.Option(help="Default: the accelerator if there is one.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Folder of the notes, for a cluster.")] = None,
-    collection: Annotated[str, typer.Option(help="Of Milvus.")] = "pictures",
-    token: Annotated[str | None, typer.Option(envvar="MILVUS_TOKEN", help="Of a Milvus cluster.")] = None,
+    collection: Annotated[str, typer.Option(help="Name of the Milvus collection.")] = "pictures",
+    token: Annotated[
+        str | None, typer.Option("--milvus-token", envvar="MILVUS_TOKEN", help="Token of a Milvus cluster.")
+    ] = None,
 ) -> None:
     """Search an index by words in any loaded language, by a picture, or by both; several questions at once."""
     from ccr_adapters.errors import SearchIndexError

@@ -80,8 +80,10 @@ def serve(
     threads: Annotated[int, typer.Option(min=0, help="Threads of a forward pass; 0: as torch chooses.")] = 0,
     device: Annotated[str | None, typer.Option(help="Default: the accelerator if there is one.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Folder of the notes, for a cluster.")] = None,
-    collection: Annotated[str, typer.Option(help="Of Milvus.")] = "pictures",
-    token: Annotated[str | None, typer.Option(envvar="MILVUS_TOKEN", help="Of a Milvus cluster.")] = None,
+    collection: Annotated[str, typer.Option(help="Name of the Milvus collection.")] = "pictures",
+    token: Annotated[
+        str | None, typer.Option("--milvus-token", envvar="MILVUS_TOKEN", help="Token of a Milvus cluster.")
+    ] = None,
 ) -> None:
     """Serve models, and a collection to search, over HTTP; /docs describes it."""
     from ccr_adapters.errors import ConfigError

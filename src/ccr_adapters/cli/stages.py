@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,14 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import set_seed
 
 from ccr_adapters.cli.build import load_base
 from ccr_adapters.cli.checks import needs_of, stage_arguments, stage_terms
 from ccr_adapters.cli.recipe import Recipe, Stage
 from ccr_adapters.cli.scoring import Validation, visual_vectors
 from ccr_adapters.data.corpus import Corpus
+from ccr_adapters.errors import ConfigError
 from ccr_adapters.evaluation import write_metrics
 from ccr_adapters.methods import EnglishFineTune, Method, method_of
 from ccr_adapters.modeling import CCRModel
@@ -32,7 +32,7 @@ from ccr_adapters.processing.collator import SourceCollator, TargetCollator
 from ccr_adapters.processing.frames import mean_frames
 from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.training import CCRTrainer, TargetCache, last_checkpoint
-from ccr_adapters.training.trainer import remove_incomplete, save_state
+from ccr_adapters.training.checkpoints import Patience, remove_incomplete, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +60,16 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
         remove_incomplete(folder)
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder)
-    start = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.count_from(checkpoint)
+    if checkpoint is not None and Patience.ended(checkpoint):
+        trainer.take_up(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    losses = [logs["loss"] for logs in trainer.state.log_history if "loss" in logs]
     summary = {
         "steps": trainer.state.global_step,
-        "seconds": round(time.perf_counter() - start, 1),
-        "loss": result.training_loss,
+        "seconds": round(trainer.seconds, 1),
+        "loss": losses[-1] if losses else None,
         "best": trainer.state.best_metric,
         "resumed_from": checkpoint.name if checkpoint else None,
     }
@@ -77,7 +81,7 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
 
 
 def _callbacks(stage: Stage) -> list[Any]:
-    return [EarlyStoppingCallback(stage.patience)] if stage.patience else []
+    return [Patience(stage.patience)] if stage.patience else []
 
 
 def fine_tune_english(recipe: Recipe, stage: Stage, corpus: Corpus, base: str) -> str:
@@ -89,6 +93,11 @@ def fine_tune_english(recipe: Recipe, stage: Stage, corpus: Corpus, base: str) -
     model = load_base(recipe, corpus, base)
     method = EnglishFineTune(model)
     visual = corpus.visual if corpus.videos is None else mean_frames(corpus.videos)
+    if visual is not None and visual.shape[1] != model.embedding_dim:
+        raise ConfigError(
+            f"The stage 'english' compares the base's captions, of width {model.embedding_dim}, with visual vectors of width "
+            f"{visual.shape[1]}. Leave the stage out."
+        )
     if done.is_file():  # killed before the base was saved
         method.load_trainable_state(load_file(str(done.with_name(STAGE_WEIGHTS))))
     else:
@@ -143,15 +152,17 @@ def train_language(
     """Train one stage after the other, or load those that are finished; returns a summary of each by name."""
     output, language, needs = Path(recipe.output_dir), recipe.language, needs_of(recipe)
     head = model.config.languages[language].head
+    sampling = recipe.vocabulary.sampling if recipe.vocabulary else 0.0
+    # before anything is encoded: it refuses a tokenizer that cannot cut
+    sampler = SubwordSampler(model.processor.tokenizer_for(language)) if sampling else None  # type: ignore[union-attr]
     with PartialState().main_process_first():
-        source = cache.source(list(corpus.rows["caption"])) if "source_vectors" in needs else None
+        source = cache.source(corpus.rows["caption"]) if "source_vectors" in needs else None
         if corpus.videos is not None:
             visual = mean_frames(corpus.videos, unit=head is None or head.normalize_visual)
         elif corpus.visual is not None:
             visual = corpus.visual
         else:
             visual = cache.visual(corpus.pictures, corpus.image_ids)  # type: ignore[arg-type]
-    sampling = recipe.vocabulary.sampling if recipe.vocabulary else 0.0
     collator = TargetCollator(
         model.processor,  # type: ignore[arg-type]
         language,
@@ -162,12 +173,12 @@ def train_language(
         most_frames=head.frames if head else 0,
         roles=needs & {"source", "back"},
         unknown=recipe.vocabulary.unknown if recipe.vocabulary else 0.0,
-        sampler=SubwordSampler(model.processor.tokenizer_for(language)) if sampling else None,  # type: ignore[union-attr]
+        sampler=sampler,
         sampling=sampling,
         seed=recipe.seed,
     )
     rows = _Rows(corpus, collator.columns)
-    lengths = [len(ids) for ids in model.processor.token_ids(corpus.rows["translation"], language)]  # type: ignore[union-attr]
+    lengths = model.processor.lengths(corpus.rows["translation"], language)  # type: ignore[union-attr]
     weights = np.asarray(corpus.rows["weight"]) if "weight" in corpus.rows.column_names else None
     validation = Validation(corpus.validation, language, visual_vectors(model, corpus.validation))
     method_class = method_of(recipe.method)

@@ -18,7 +18,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from ccr_adapters.cli.build import build_model
-from ccr_adapters.cli.checks import adapter_of, check_recipe, check_rows
+from ccr_adapters.cli.checks import adapter_of, check_recipe, check_rows, stage_arguments
 from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.cli.scoring import evaluate_all, evaluate_model, visual_vectors
 from ccr_adapters.cli.stages import fine_tune_english, train_language
@@ -43,15 +43,45 @@ class Outcome:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
+# Arguments that change the time or the memory of a training and not what comes out: they may be others when a run goes on, as
+# after running out of memory. `logging_steps` is none: validation goes by it where `eval_steps` is not named.
+_NEUTRAL = frozenset(
+    {
+        "activation_checkpointing",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_prefetch_factor",
+        "ddp_timeout",
+        "disable_tqdm",
+        "gradient_checkpointing",
+        "mini_batch_size",
+        "on_out_of_memory",
+        "report_to",
+        "save_total_limit",
+    }
+)
+
+
+def _what_decides(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the arguments that its adapter does not depend on."""
+
+    def rest(arguments: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in arguments.items() if name not in _NEUTRAL}
+
+    stages = [{**stage, "arguments": rest(stage["arguments"])} for stage in recipe["stages"]]
+    return {**recipe, "arguments": rest(recipe["arguments"]), "stages": stages}
+
+
 def _same_recipe(recipe: Recipe, output: Path) -> None:
     """Refuse an output folder of another recipe, instead of going on with something else."""
     path = output / "recipe.json"
     own = json.loads(json.dumps(asdict(recipe), default=str))
-    for place in ("output_dir", "cache_dir"):
-        own.pop(place)
+    for name in ("output_dir", "cache_dir", "license"):  # where things lie, and what the card says
+        own.pop(name)
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
-        different = sorted(key for key in own if before.get(key) != own[key])
+        then, now = _what_decides(before), _what_decides(own)
+        different = sorted(key for key in now if then.get(key, now[key]) != now[key])
         if different:
             raise ConfigError(
                 f"'{output}' holds a run of another recipe (different: {', '.join(different)}). Choose another output_dir, "
@@ -105,7 +135,8 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     if corpus is None:
         corpus = load_corpus(recipe.data, recipe.language, recipe.seed)
     check_rows(recipe, corpus)
-    _same_inputs(output, training_pairs=corpus.pairs_fingerprint())
+    given = {"training_pairs": corpus.pairs_fingerprint(), "visual_vectors": corpus.vectors_fingerprint()}
+    _same_inputs(output, **{name: value for name, value in given.items() if value is not None})
     base = recipe.base
     stages = list(recipe.stages)
     summary: dict[str, Any] = {
@@ -115,6 +146,8 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     if stages[0].name == "english":
         base = fine_tune_english(recipe, stages.pop(0), corpus, base)
     model = build_model(recipe, corpus, base, output / "vocabulary")
+    # before anything is encoded, and not when the first trainer moves it
+    model.to(stage_arguments(recipe, stages[0]).device)  # type: ignore[arg-type]
     _same_inputs(output, base_weights=model.base_sha256())
     cache = TargetCache(recipe.cache_dir or output / "targets", model)
     corpus = with_frames(corpus, model, cache, recipe.language)
@@ -159,7 +192,7 @@ def _save(
     }
     stages = [f"{name} ({found['steps']} steps)" for name, found in summary["stages"].items()]
     training: dict[str, Any] = {
-        **{key: corpus.facts[key] for key in ("data", "translator", "noise") if key in corpus.facts},
+        **{key: corpus.facts[key] for key in ("data", "translator", "noise", "license") if key in corpus.facts},
         "pairs": len(corpus.rows),
         "seed": recipe.seed,
         "method": recipe.method,
@@ -182,7 +215,7 @@ def _save(
     dtype = None if recipe.save_dtype == "float32" else getattr(torch, recipe.save_dtype)
     first = next(iter(metrics.values()), None)
     protocol = protocol_line(first.images, first.captions, unpaired=first.unpaired) if first else ""
-    evidence = {"protocol": protocol, "training": training, "metrics": flat, "table": table}
+    evidence = {"protocol": protocol, "training": training, "metrics": flat, "table": table, "license": recipe.license}
     model.save_pretrained(adapter, language=recipe.language, dtype=dtype, evidence=evidence)
     write_metrics(output / "metrics.json", flat)
     write_metrics(output / "training_summary.json", summary)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from ccr_adapters.data.corpus import SPLITS, Corpus, _with_pictures
+from ccr_adapters.data.corpus import KINDS, SPLITS, Corpus, with_pictures
 from ccr_adapters.data.retrieval_set import Column, RetrievalSet
 from ccr_adapters.errors import DataError
 from ccr_adapters.translation import load_rows
-from ccr_adapters.translation.rows import KINDS
 
 HELD_OUT = "held-out translations"
 SHARE = 0.05  # of the pictures, for each set that people did not caption
@@ -68,12 +67,12 @@ def read_splits(path: Path, columns: dict[str, str]) -> Splits:
     captioned = {}
     for split in SPLITS[1:]:
         if split in data and "target_caption" in data[split].column_names:
-            captioned[split] = _with_pictures(path, split, data[split])
+            captioned[split] = with_pictures(path, split, data[split])
         else:
             notes.append(
                 f"{split}: no captions by people (`target_caption`); a held-out share of the translations takes its place."
             )
-    return Splits(_with_pictures(path, "train", train), captioned, notes)
+    return Splits(with_pictures(path, "train", train), captioned, notes)
 
 
 def _names(path: Path) -> list[str]:

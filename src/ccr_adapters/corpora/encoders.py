@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature
@@ -22,6 +22,7 @@ from ccr_adapters.corpora.rows import Row
 from ccr_adapters.errors import CCRError, DataError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import encode_pixels, processor_of
+from ccr_adapters.modeling.memory import ran_out
 from ccr_adapters.modeling.packing import rows_a_pass
 from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.pictures import UNREADABLE, load_picture
@@ -123,7 +124,7 @@ class RowEncoder:
             try:
                 return self._encode([each.value for each in prepared], size)
             except RuntimeError as error:
-                if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+                if not ran_out(error):
                     raise
                 # a budget of tokens let the longest have fewest rows: half of those are less than any pass had
                 size = size or min(len(prepared), max(self._rows_of_longest(prepared), 2))

@@ -201,6 +201,11 @@ class Job:
         aside.write_text(json.dumps({**self.about, **made}, indent=2) + "\n", encoding="utf-8")
         aside.replace(self.folder / JOB)
 
+    def sweep(self) -> None:
+        """Remove what processes that were killed left half written; nobody may be at work."""
+        for left in self.folder.glob(".part-*"):
+            left.unlink(missing_ok=True)
+
     def finish(self, *, encoded: int = 0, seconds: float = 0.0) -> EncodeSummary:
         """Count what all processes have written, and name what was left out.
 
@@ -221,6 +226,7 @@ class Job:
         write_skipped(self.folder / SKIPPED, self._skipped(counts))
         if not counts["rows"]:
             raise DataError(f"None of {self.plan.total:,} rows could be encoded; '{self.folder / SKIPPED}' says why.")
+        self.sweep()
         self.write(finished=len(self.plan.shards), **counts)
         return EncodeSummary(
             str(self.folder), counts["rows"], counts["skipped"], len(self.plan.shards), encoded, round(seconds, 2)
@@ -276,9 +282,8 @@ def open_job(
         plan = make_plan(fixed, columns, settings.shard_rows)
     about |= {"shards": len(plan.shards), "planned_rows": plan.total}
     plan.write(folder / PLAN)
-    for left in folder.glob(".part-*"):
-        left.unlink(missing_ok=True)
     job = Job(folder, plan, settings, about)
+    job.sweep()
     job.write(finished=len(plan.shards) - len(job.missing()))
     return job
 

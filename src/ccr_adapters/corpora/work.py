@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def encode_shards(
         job: The job.
         encoder: What makes vectors.
         shards: Which of its shards.
-        allow_missing: Believe that none of the pictures of a shard is there.
+        allow_missing: Go on where none of the pictures of a shard is there.
         progress: Called with the number of rows that were just done.
 
     Yields:
@@ -195,7 +195,8 @@ def _encode_piece(encoder: RowEncoder, piece: Sequence[Prepared], made: _Made) -
     made.vectors.append(encoded[finite])
     for each, fine in zip(good, finite, strict=True):
         if fine:
-            made.rows.append(each.row)
+            # a picture that came inside its table would stay in memory until the shard is written
+            made.rows.append(replace(each.row, content=""))
         else:
             made.skipped.append(Skipped(each.row.id, "the encoder gives no finite vector for it"))
 

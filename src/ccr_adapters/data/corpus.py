@@ -17,6 +17,7 @@ from ccr_adapters.errors import DataError, ImageError, VideoError
 
 SPLITS = ("train", "validation", "test")
 _BLOCK = 10_000
+_LOOKED_AT = 4096  # rows of visual vectors: those of another encoder differ in every one
 KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 COLUMNS = {
@@ -84,6 +85,19 @@ class Corpus:
         digest.update(np.ascontiguousarray(self.image_index, dtype=np.int64).tobytes())
         for block in rows.iter(batch_size=_BLOCK):
             digest.update(json.dumps(block, sort_keys=True, default=str).encode())
+        return digest.hexdigest()[:16]
+
+    def vectors_fingerprint(self) -> str | None:
+        """A short hash of precomputed visual vectors, by rows here and there; `None` where pictures or video files are read."""
+        if self.visual is not None:
+            rows: Any = self.visual
+        elif self.videos is not None and len(self.videos) and isinstance(self.videos[0], np.ndarray):
+            rows = self.videos
+        else:
+            return None
+        digest = hashlib.sha256(str(len(rows)).encode())
+        for index in range(0, len(rows), max(1, len(rows) // _LOOKED_AT)):
+            digest.update(np.ascontiguousarray(rows[index], dtype="<f4").tobytes())
         return digest.hexdigest()[:16]
 
     @classmethod
@@ -288,7 +302,7 @@ def _load_folder(path: Path, columns: dict[str, str], *, visual: bool = False) -
             raise DataError(
                 f"`columns` maps {own} to '{theirs}', which no split has; there are {', '.join(sorted(there))}."
             )
-    found = {split: _with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()}
+    found = {split: with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()}
     return DatasetDict({split: rows if visual else _with_videos(path, split, rows) for split, rows in found.items()})
 
 
@@ -311,7 +325,7 @@ def _renamed(rows: Dataset, columns: dict[str, str]) -> Dataset:
     return rows.remove_columns(hidden).rename_columns(names)
 
 
-def _with_pictures(path: Path, split: str, rows: Dataset) -> Dataset:
+def with_pictures(path: Path, split: str, rows: Dataset) -> Dataset:
     """Turn paths, which are relative to the folder, into pictures that are read when they are needed.
 
     Raises:

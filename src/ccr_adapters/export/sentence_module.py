@@ -113,7 +113,7 @@ class CCRModule(_modules.InputModule):  # type: ignore[name-defined]
         hub: dict[str, Any] = {"token": token, "cache_folder": cache_folder, "revision": revision}
         config = cls.load_config(model_name_or_path, subfolder=subfolder, local_files_only=local_files_only, **hub)
         given = {"token": token, "cache_dir": cache_folder, "revision": revision}
-        arguments = {key: value for key, value in given.items() if value is not None}
+        arguments: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if Path(model_name_or_path).is_dir():
             arguments.pop("revision", None)
         if subfolder:

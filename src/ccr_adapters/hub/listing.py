@@ -21,7 +21,7 @@ def list_adapters(
         base: Only for this base, as the adapters name it (`openai/clip-vit-base-patch32`).
         language: Only with this language (`de`).
         author: Only of this user or organisation.
-        limit: At most as many.
+        limit: Most results.
         token: Shows private ones too.
 
     Returns:

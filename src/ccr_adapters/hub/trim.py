@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.errors import AdapterError, CaptionError, LanguageError
@@ -32,9 +31,10 @@ from ccr_adapters.modeling.checks import check_language
 from ccr_adapters.modeling.download import kind_of, local_folder, wanted
 from ccr_adapters.modeling.layout import CARD, LANGUAGE_FILES, carried_base, language_folders
 from ccr_adapters.modeling.vocabulary_source import source_table
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import read_tokenizer, resolve_base
 from ccr_adapters.processing.repository import (
     TOKENIZER_FILES,
+    elsewhere,
     hub_arguments,
     inside,
     read_config,
@@ -165,7 +165,7 @@ def trim_vocabulary(
                     shutil.copy2(root / place / file, folder / file)
             if trimmed:
                 told, config.languages[code] = _trim_language(
-                    code, config.languages[code], root / place, folder, texts[code], dtype
+                    code, config.languages[code], root / place, folder, texts[code], dtype, elsewhere(how)
                 )
                 report.append(told)
         config.save_pretrained(str(aside))
@@ -183,13 +183,19 @@ def _copy_shared(root: Path, aside: Path, config: CCRConfig) -> None:
 
 
 def _trim_language(
-    code: str, language: LanguageConfig, here: Path, folder: Path, texts: list[str], dtype: torch.dtype | None
+    code: str,
+    language: LanguageConfig,
+    here: Path,
+    folder: Path,
+    texts: list[str],
+    dtype: torch.dtype | None,
+    hub: Mapping[str, Any],
 ) -> tuple[TrimmedVocabulary, LanguageConfig]:
     plan = language.vocabulary
     if plan is None:
         raise AdapterError(f"Language {code!r} has no vocabulary.")
     state = read_tensors(here / VOCABULARY_WEIGHTS) if plan.train != "none" or plan.projection else {}
-    tokenizer = AutoTokenizer.from_pretrained(str(here))
+    tokenizer = read_tokenizer(here)
     if texts:
         used = ids_in_use(tokenizer, texts)
     elif "ids" in state:
@@ -198,7 +204,7 @@ def _trim_language(
         used = ids_of_scripts(tokenizer, [code])
     smaller, old = trim_tokenizer(tokenizer, used)
     check_same(tokenizer, smaller, old, texts)
-    rows, train = _kept_rows(plan, state, old)
+    rows, train = _kept_rows(plan, state, old, hub)
     rows |= {key: value for key, value in state.items() if key.startswith("projection.")}
     write_tensors(folder / VOCABULARY_WEIGHTS, rows, dtype)
     smaller.save_pretrained(str(folder))
@@ -218,7 +224,7 @@ def _trim_language(
 
 
 def _kept_rows(
-    plan: VocabularyConfig, state: Mapping[str, Tensor], old: Sequence[int]
+    plan: VocabularyConfig, state: Mapping[str, Tensor], old: Sequence[int], hub: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], str]:
     """The rows of the kept ids, as a reader would find them, and how a configuration calls them (`train`).
 
@@ -232,7 +238,7 @@ def _kept_rows(
         new[kept] = torch.arange(len(old))
         ids = new[state["ids"]]  # (k,)
         return {"ids": ids[ids >= 0], "rows": state["rows"][ids >= 0]}, "touched"
-    table = source_table(plan.source)  # (n, e)
+    table = source_table(plan.source, sha256=plan.source_sha256, **hub)  # (n, e)
     if plan.train == "touched":
         # in the wider of the two precisions, in which both keep their bits
         table = table.to(torch.promote_types(table.dtype, state["rows"].dtype))

@@ -66,6 +66,8 @@ class Method(nn.Module):
     terms_class: ClassVar[type[Terms]] = Terms
     stages: ClassVar[Mapping[str, Terms]] = {}
     """Published weights by the name of the stage."""
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Published training arguments by the name of the stage, where they are others than `CCRTrainingArguments` has."""
     adapter: ClassVar[Mapping[str, Any]] = {"peft_type": "DASD"}
     """The adapter that a recipe gets when it names none."""
     head: ClassVar[Mapping[str, Any] | None] = None

@@ -75,6 +75,8 @@ class CL2CM(Method):
     stages: ClassVar[Mapping[str, Terms]] = {
         "joint": CL2CMTerms(contrastive=1.0, source=1.0, sentence=1.0, words=1.0, transfer=1.0)
     }
+    # the rate is ours: whole blocks are trained
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {"joint": {"learning_rate": 3e-5}}
     adapter: ClassVar[Mapping[str, Any]] = {"peft_type": "FULL"}
 
     def __init__(self, model: CCRModel, language: str, terms: CL2CMTerms, visual_bank: Tensor | None = None) -> None:
@@ -91,6 +93,16 @@ class CL2CM(Method):
         if self.teaches:
             model.add_auxiliary(self.teacher, language)
             model.trainable(language)
+            if self.teacher in model.heads:
+                # it reads captions alone
+                model.heads[self.teacher].visual.requires_grad_(False)
+
+    @property
+    def leaves_unused(self) -> bool:
+        """Where nothing reads a vector of one network, or a head stands where the base's own projection was copied."""
+        read = self.terms.contrastive or self.terms.transfer
+        replaced = self.model.space(str(self.language)) is not None and self.model.copies_projection(str(self.language))
+        return not read or replaced or (self.teaches and not self.terms.sentence)
 
     @classmethod
     def computed(cls, terms: CL2CMTerms, *, dynamic: bool) -> list[str]:
@@ -118,9 +130,11 @@ class CL2CM(Method):
         source_input_ids: Tensor | None = None,
         source_attention_mask: Tensor | None = None,
         source_pooled_at: Tensor | None = None,
-        source_vectors: Tensor | None = None,
         visual_frames: Tensor | None = None,
         visual_mask: Tensor | None = None,
+        target_words: Tensor | None = None,
+        source_words: Tensor | None = None,
+        **_: Tensor,
     ) -> dict[str, Tensor]:
         """Terms of a batch.
 
@@ -133,9 +147,10 @@ class CL2CM(Method):
             source_input_ids: The same of the source captions. (B, Ls)
             source_attention_mask: (B, Ls)
             source_pooled_at: (B,)
-            source_vectors: Not used: the source captions are read by the networks that are trained.
             visual_frames: Frames in place of one vector, for videos and a head that takes them. (B, T, d)
             visual_mask: 1 at real frames. (B, T)
+            target_words: 1 at real tokens, where the mask has padding that the base reads as well (SigLIP). (B, L)
+            source_words: The same of the source captions. (B, Ls)
         """
         language, terms, model = str(self.language), self.terms, self.model
         targets = (target_input_ids, target_attention_mask, target_pooled_at)
@@ -153,7 +168,11 @@ class CL2CM(Method):
             source = model.target_features(*sources, language, source=True)[0].float()  # type: ignore[arg-type]
             found["source"] = terms.source * info_nce(source, visual, **compare)
         if self.teaches:
-            lesson, teacher_source, teacher_target = self._teach(targets, sources, image_index)  # type: ignore[arg-type]
+            real = (
+                target_attention_mask if target_words is None else target_words,
+                source_attention_mask if source_words is None else source_words,
+            )
+            lesson, teacher_source, teacher_target = self._teach(targets, sources, real, image_index)  # type: ignore[arg-type]
             found.update(lesson)
             if terms.transfer:
                 vectors = (teacher_source, teacher_target, visual, target)
@@ -162,12 +181,17 @@ class CL2CM(Method):
         return found
 
     def _teach(
-        self, targets: tuple[Tensor, Tensor, Tensor], sources: tuple[Tensor, Tensor, Tensor], image_index: Tensor
+        self,
+        targets: tuple[Tensor, Tensor, Tensor],
+        sources: tuple[Tensor, Tensor, Tensor],
+        real: tuple[Tensor, Tensor],
+        image_index: Tensor,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The teacher's own terms, and its vectors of source captions and translations. (B, d)"""
         terms, count = self.terms, len(targets[0])
-        source, source_states, source_masked = self._read(sources, source=True)
-        target, target_states, target_masked = self._read(targets, source=False)
+        target_words, source_words = real
+        source, source_states, source_masked = self._read(sources, source_words, source=True)
+        target, target_states, target_masked = self._read(targets, target_words, source=False)
         found: dict[str, Tensor] = {}
         if terms.sentence:
             sentence = info_nce(source[:count], target[:count], scale=terms.scale, ids=image_index)
@@ -175,15 +199,15 @@ class CL2CM(Method):
         if terms.words and source_masked is not None and target_masked is not None:
             with torch.no_grad():
                 cost = cosine_cost(source_states[:count], target_states[:count])  # (B, Ls, Lt)
-                plan = transport_plan(cost, sources[1], targets[1], epsilon=terms.epsilon)
+                plan = transport_plan(cost, source_words, target_words, epsilon=terms.epsilon)
             words = word_alignment(
                 source_states[count:],
                 target_states[count:],
                 source_masked,
                 target_masked,
                 plan,
-                sources[1],
-                targets[1],
+                source_words,
+                target_words,
                 # a masked word looks in the whole sentence on the other side
                 source_keys=source_states[:count],
                 target_keys=target_states[:count],
@@ -191,19 +215,28 @@ class CL2CM(Method):
             found["words"] = terms.words * words
         return found, source[:count], target[:count]
 
-    def _read(self, captions: tuple[Tensor, Tensor, Tensor], *, source: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _read(
+        self, captions: tuple[Tensor, Tensor, Tensor], words: Tensor, *, source: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The teacher's vectors and token states of captions, and below them of the same with words masked."""
         ids, mask, ends = captions
         masked: Tensor | None = None
         if self.terms.words:
             tokenizer = self.model.processor.tokenizer_for(None if source else self.language)  # type: ignore[union-attr]
-            blank = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-            if blank is None:
-                raise ConfigError(
-                    "The term `words` masks words, and the tokenizer has neither a mask nor an unknown token."
-                )
-            hidden, masked = mask_tokens(ids, mask, blank, self.terms.mask, tokenizer.all_special_ids)
+            hidden, masked = mask_tokens(ids, words, blank_of(tokenizer), self.terms.mask, tokenizer.all_special_ids)
             # both halves share a pass
             ids, mask, ends = torch.cat([ids, hidden]), torch.cat([mask, mask]), torch.cat([ends, ends])
         features, states, _ = self.model.target_features(ids, mask, ends, self.teacher, source=source)
         return features.float(), states.float(), masked
+
+
+def blank_of(tokenizer: Any) -> int | None:
+    """The token that stands for a masked word: the mask, else the unknown token.
+
+    Returns:
+        Its id; `None` where that ends a caption too, as CLIP's unknown token does: another word of the batch then.
+    """
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    unknown = tokenizer.unk_token_id
+    return None if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id) else int(unknown)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,7 @@ class DASD(Method):
         "cla": DASDTerms(alignment=1.0, consistency=0.1, adversarial=0.001, guide="source"),
         "cma": DASDTerms(alignment=1.0, contrastive=1.0, consistency=0.1, adversarial=0.001, guide="visual"),
     }
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cma": {"learning_rate": 6e-6}}
     bank: Tensor
 
     def __init__(self, model: CCRModel, language: str, terms: DASDTerms, visual_bank: Tensor | None = None) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from ccr_adapters.methods.base import Method
@@ -17,6 +20,9 @@ class EnglishFineTune(Method):
         model: A model without languages yet: an adapter would not fit the changed base.
         scale: Inverse temperature.
     """
+
+    # Cai et al. 2025
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {"english": {"learning_rate": 3e-6, "num_train_epochs": 5}}
 
     def __init__(self, model: CCRModel, scale: float = 100.0) -> None:
         super().__init__(model, None)

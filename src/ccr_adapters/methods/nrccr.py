@@ -77,6 +77,17 @@ class NRCCR(Method):
     stages: ClassVar[Mapping[str, Terms]] = {
         "joint": NRCCRTerms(source=1.0, target=0.6, similarity=0.4, feature=0.1, cycle=0.5, adversarial=0.001)
     }
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "joint": {
+            "learning_rate": 1e-4,
+            "auxiliary_learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",  # x0.99 an epoch is published, which transformers does not have
+            "warmup_steps": 0,
+            "adam_beta2": 0.999,
+            "weight_decay": 0.0,
+            "max_grad_norm": 2.0,
+        }
+    }
     adapter: ClassVar[Mapping[str, Any]] = {"peft_type": "FULL", "head": False}
     head: ClassVar[Mapping[str, Any] | None] = {}
 
@@ -100,6 +111,12 @@ class NRCCR(Method):
         """Source captions always, back-translations for the cycle."""
         return frozenset({"source", "back"} if terms.cycle else {"source"})
 
+    @property
+    def leaves_unused(self) -> bool:
+        """Where no caption is compared with a picture, or the base's own projection was copied, which the head replaces."""
+        compared = self.terms.source or self.terms.target or self.terms.similarity
+        return not compared or self.model.copies_projection(str(self.language))
+
     def modules_of(self, kind: str) -> list[nn.Module]:
         """As in the base class; the discriminator is auxiliary."""
         if kind == "auxiliary":
@@ -121,7 +138,7 @@ class NRCCR(Method):
         back_pooled_at: Tensor | None = None,
         visual_frames: Tensor | None = None,
         visual_mask: Tensor | None = None,
-        source_vectors: Tensor | None = None,
+        **_: Tensor,
     ) -> dict[str, Tensor]:
         """Terms of a batch.
 
@@ -139,7 +156,6 @@ class NRCCR(Method):
             back_pooled_at: (B,)
             visual_frames: Frames in place of one vector, for videos. (B, T, d)
             visual_mask: 1 at real frames. (B, T)
-            source_vectors: Not used: the source captions are read by the network that is trained.
         """
         language, terms = str(self.language), self.terms
         head: Any = self.model.heads[language]

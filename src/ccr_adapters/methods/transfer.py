@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ccr_adapters.dasd import BASE
+from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods.base import Terms
 from ccr_adapters.methods.dasd import DASD, DASDTerms
 from ccr_adapters.objectives import cosine_cost, transport_cost, transport_plan
@@ -52,6 +53,8 @@ class Transfer(DASD):
         "joint": TransferTerms(cosine=6.0, relational=1.0, consistency=0.1, adversarial=0.001)
     }
 
+    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
     @classmethod
     def computed(cls, terms: TransferTerms, *, dynamic: bool) -> list[str]:  # type: ignore[override]
         """As for DASD, and the words."""
@@ -73,6 +76,8 @@ class Transfer(DASD):
         source_input_ids: Tensor | None = None,
         source_attention_mask: Tensor | None = None,
         source_pooled_at: Tensor | None = None,
+        target_words: Tensor | None = None,
+        source_words: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Terms of a batch.
 
@@ -86,18 +91,29 @@ class Transfer(DASD):
             source_input_ids: Ids of the source captions, where the words count. (B, Ls)
             source_attention_mask: (B, Ls)
             source_pooled_at: (B,)
+            target_words: 1 at real tokens, where the mask has padding that the base reads as well (SigLIP). (B, L)
+            source_words: The same of the source captions. (B, Ls)
+
+        Raises:
+            ConfigError: If the words count, and the batch has no source captions.
         """
         captions = (target_input_ids, target_attention_mask, target_pooled_at)
         target, states, condition = self.model.target_features(
             *captions, str(self.language), keep_states=bool(self.terms.words)
         )
         found = self._terms(target.float(), condition, source_vectors, visual_vectors, image_index)
-        if self.terms.words and source_input_ids is not None and source_attention_mask is not None:
+        if self.terms.words:
+            if source_input_ids is None or source_attention_mask is None:
+                raise ConfigError("The term `words` reads source captions, and the batch holds none.")
             with torch.no_grad():
                 source_states = self.model.token_states(
                     source_input_ids, source_attention_mask, source_pooled_at, BASE, source=True
                 )  # (B, Ls, w), by the frozen base
             cost = cosine_cost(source_states.float(), states.float())  # (B, Ls, L)
-            plan = transport_plan(cost, source_attention_mask, target_attention_mask, epsilon=self.terms.epsilon)
+            real = (
+                source_attention_mask if source_words is None else source_words,
+                target_attention_mask if target_words is None else target_words,
+            )
+            plan = transport_plan(cost, *real, epsilon=self.terms.epsilon)
             found["words"] = self.terms.words * transport_cost(cost, plan)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
+from ccr_adapters.configuration import CCRConfig, HeadConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.modeling.model import CCRModel, CCROutput
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.processing import CCRProcessor
@@ -18,6 +18,7 @@ __all__ = [
     "CCRModel",
     "CCROutput",
     "CCRProcessor",
+    "HeadConfig",
     "LanguageConfig",
     "Vocabulary",
     "VocabularyConfig",

@@ -147,7 +147,11 @@ def fill_module(module: nn.Module, path: Path, device: torch.device, dtype: torc
     tensors, expected = read_tensors(path), module.state_dict()
     missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
     wrong = [key for key in set(expected) & set(tensors) if expected[key].shape != tensors[key].shape]
-    wrong += [key for key in expected if key in tensors and _kind(expected[key]) != _kind(tensors[key])]
+    wrong += [
+        key
+        for key in expected
+        if key in tensors and expected[key].is_floating_point() != tensors[key].is_floating_point()
+    ]
     if missing or extra or wrong:
         raise AdapterError(
             f"'{path}' does not fit its configuration: {len(missing)} missing, {len(extra)} unexpected, {len(wrong)} of another "
@@ -158,10 +162,6 @@ def fill_module(module: nn.Module, path: Path, device: torch.device, dtype: torc
     }
     module.load_state_dict(floats, strict=True, assign=True)
     return module.eval().requires_grad_(False)
-
-
-def _kind(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
 
 
 def write_adapter(

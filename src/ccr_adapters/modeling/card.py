@@ -18,6 +18,7 @@ from ccr_adapters.modeling.adapter_folder import (
     HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
 )
+from ccr_adapters.modeling.citations import citations
 from ccr_adapters.processing.repository import read_json
 
 UNKNOWN = "not recorded"
@@ -77,6 +78,12 @@ _IN_ITS_OWN_SPACE = """\
 Captions of {codes} live in a space of their own, into which pictures are mapped too: encode them with the language, as
 below. Image vectors that were indexed with [`{base}`](#architecture-and-size) have to be mapped (`model.map_visual`). The
 English path and the image path of the base itself stay as they are, bit for bit."""
+_NO_HUMAN_CAPTIONS = "\nNo caption in the target language that a person wrote for a picture was used in training.\n"
+_INHERITS = """\
+The adapter inherits the {what} register, dialect and biases, and whatever the base has learned about pictures."""
+_DYNAMIC = """\
+- Dynamic weights depend on the caption. They cannot be folded into the base, so an export has to keep the generator.
+"""
 _REPORTED = {
     **{
         f"{way}_r@{k}": f"{name} R@{k}"
@@ -113,30 +120,16 @@ def _space(config: CCRConfig, codes: list[str], base: str) -> str:
     return _IN_ITS_OWN_SPACE.format(base=base, codes=", ".join(own)) if own else _IN_THE_BASES_SPACE.format(base=base)
 
 
-def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> str:
-    """Fill the template.
-
-    Args:
-        config: The repository's configuration.
-        codes: Its languages.
-        folder: Where its files lie, for sizes.
-        evidence: `repository`, `training` (pairs, data, translator, noise, seed, recipe, seconds, machine, checkpoint),
-            `metrics` (by name, each a flat dictionary with `dataset`), `table` (rows), `protocol`, `limits`, `license`.
-    """
-    code = codes[0]
-    own = folder / config.languages[code].folder
-    adapter = read_json(own / ADAPTER_CONFIG)
-    training = evidence.get("training") or config.languages[code].recipe or {}
+def _method(adapter: dict[str, Any], recipe: str) -> str:
+    """The adapter in words, and the method that trained it where that is another."""
     peft_type = str(adapter.get("peft_type", "")).upper()
-    method = _ADAPTERS.get((peft_type, adapter.get("mode")), peft_type)
-    method += f", r = {adapter.get('r')}" if adapter.get("r") else ""
-    recipe = str(training.get("method") or peft_type).lower()
-    if recipe not in ("dasd", "mla", "lora", "full"):
-        method += f", trained as {recipe.upper()}"
-    base = config.base_model_name_or_path or "a base without a name"
-    vocabulary = config.languages[code].vocabulary
-    title = evidence.get("title") or f"{', '.join(codes)} for {Path(base).name}"
-    parameters = sum(count_parameters(own / name) for name in (ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS))
+    found = _ADAPTERS.get((peft_type, adapter.get("mode")), peft_type)
+    found += f", r = {adapter.get('r')}" if adapter.get("r") else ""
+    return found if recipe in ("dasd", "mla", "lora", "full") else f"{found}, trained as {recipe.upper()}"
+
+
+def _front(codes: list[str], base: str, title: str, recipe: str, evidence: dict[str, Any]) -> dict[str, str]:
+    """What the Hub reads, each value as JSON, which is YAML that nothing breaks."""
     tags = [
         "ccr-adapters",
         recipe,
@@ -146,15 +139,70 @@ def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dic
         f"base_model:adapter:{base}",
     ]
     values = {
-        "language_yaml": json.dumps(codes),
-        "license_yaml": json.dumps(evidence.get("license", "apache-2.0")),
-        "base_model_yaml": json.dumps(base),
-        "datasets_yaml": json.dumps(evidence.get("datasets", [])),
-        "tags_yaml": json.dumps(tags),
-        "model_index_yaml": json.dumps(_model_index(title, evidence)),
+        "language": codes,
+        "license": evidence.get("license", "unknown"),
+        "base_model": base,
+        "datasets": evidence.get("datasets", []),
+        "tags": tags,
+        "model_index": _model_index(title, evidence),
+    }
+    return {f"{name}_yaml": json.dumps(value) for name, value in values.items()}
+
+
+def _data(training: dict[str, Any]) -> dict[str, Any]:
+    """What it was trained on. Who wrote the translations is claimed only where the recipe named a translator."""
+    translated = "translator" in training
+    return {
+        "training_data": training.get("data", UNKNOWN),
+        "pairs": f"{training['pairs']:,}" if isinstance(training.get("pairs"), int) else UNKNOWN,
+        "translation_system": training.get("translator", UNKNOWN),
+        "translation_noise": training.get("noise", UNKNOWN),
+        "data_license": training.get("license", UNKNOWN),
+        "no_human_captions": _NO_HUMAN_CAPTIONS if translated else "",
+        "inherits": _INHERITS.format(what="translator's" if translated else "training captions'"),
+    }
+
+
+def _dynamic(adapter: dict[str, Any]) -> bool:
+    """Whether weights are generated from each caption."""
+    return str(adapter.get("peft_type", "")).upper() == "DASD" and adapter.get("mode", "dynamic") == "dynamic"
+
+
+def _citation(adapter: dict[str, Any], recipe: str) -> str:
+    """The papers of the adapter and of the method that trained it."""
+    kind = str(adapter.get("peft_type", "")).lower()
+    own = "mla" if kind == "dasd" and not _dynamic(adapter) else kind
+    found = citations(own, recipe)
+    return "\n## Citation\n\n```bibtex\n" + "\n\n".join(found) + "\n```\n\n" if found else "\n"
+
+
+def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dict[str, Any]) -> str:
+    """Fill the template.
+
+    Args:
+        config: The repository's configuration.
+        codes: Its languages.
+        folder: Where its files lie, for sizes.
+        evidence: `repository`, `training` (pairs, data and its license, translator, noise, seed, recipe, seconds, machine,
+            checkpoint), `metrics` (by name, each a flat dictionary with `dataset`), `table` (rows), `protocol`, `limits`,
+            `license` (of the adapter; `unknown` unless it is named).
+    """
+    code = codes[0]
+    own = folder / config.languages[code].folder
+    adapter = read_json(own / ADAPTER_CONFIG)
+    training = evidence.get("training") or config.languages[code].recipe or {}
+    recipe = str(training.get("method") or adapter.get("peft_type", "")).lower()
+    base = config.base_model_name_or_path or "a base without a name"
+    vocabulary = config.languages[code].vocabulary
+    title = evidence.get("title") or f"{', '.join(codes)} for {Path(base).name}"
+    parameters = sum(count_parameters(own / name) for name in (ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS))
+    summary = f"Teaches `{base}` the language{'s' if len(codes) > 1 else ''} {', '.join(codes)}"
+    summary += ", from machine-translated captions." if "translator" in training else "."
+    values = {
+        **_front(codes, base, title, recipe, evidence),
+        **_data(training),
         "title": title,
-        "summary": evidence.get("summary")
-        or f"Teaches `{base}` the language{'s' if len(codes) > 1 else ''} {', '.join(codes)}, from machine-translated captions.",
+        "summary": evidence.get("summary") or summary,
         "base_model": base,
         "space": _space(config, codes, base),
         "base_revision": config.base_revision or "not pinned",
@@ -163,24 +211,22 @@ def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dic
         "example_captions": EXAMPLES.get(code, '"..."'),
         "language": code,
         "in_language": "" if config.languages[code].head is None else f', language="{code}"',
-        "method": method,
+        "method": _method(adapter, recipe),
         "vocabulary": "the base's"
         if vocabulary is None
         else f"{vocabulary.size:,} tokens of its own, {vocabulary.width} wide",
         "trained_parameters": f"{parameters:,}",
         "adapter_size": _size(own / ADAPTER_WEIGHTS),
         "vocabulary_size": _size(own / VOCABULARY_WEIGHTS),
-        "training_data": training.get("data", UNKNOWN),
-        "pairs": f"{training['pairs']:,}" if isinstance(training.get("pairs"), int) else UNKNOWN,
-        "translation_system": training.get("translator", UNKNOWN),
-        "translation_noise": training.get("noise", UNKNOWN),
         "recipe": training.get("recipe", UNKNOWN),
         "seed": training.get("seed", UNKNOWN),
         "training_time": training.get("time", UNKNOWN),
         "checkpoint": training.get("checkpoint", UNKNOWN),
         "results_table": results_table(evidence.get("table", [])),
         "protocol": evidence.get("protocol", ""),
-        "limits": evidence.get("limits", ""),
+        "limits": f"{evidence['limits']}\n" if evidence.get("limits") else "",
+        "dynamic": _DYNAMIC if _dynamic(adapter) else "",
+        "citation": _citation(adapter, recipe),
         "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "safetensors")),
     }
     template = Template(files("ccr_adapters.modeling").joinpath("card_template.md").read_text(encoding="utf-8"))

@@ -3,7 +3,8 @@
 A contrastive loss wants many rows, and memory holds the activations of few. Gao et al. 2021 (arXiv 2101.06983) encode
 once without a graph, take the gradient of the loss by the vectors, and encode again with a graph, chunk by chunk. Here each
 chunk is a checkpoint of torch, which comes to the same and leaves the rest to autograd: any objective, accumulation,
-several processes.
+several processes. A checkpoint draws the same dropout twice on the devices of the tensors that it is called with, and on no
+other: so each is called with one.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def map_in_chunks(encode: Callable[..., Tensor], rows: int, inputs: dict[str, An
     Returns:
         As from one call. (B, ...)
     """
-    count = len(next(value for value in inputs.values() if isinstance(value, Tensor)))
+    first = next(value for value in inputs.values() if isinstance(value, Tensor))
+    count = len(first)
 
     def part(piece: slice) -> Tensor:
         cut = {k: v[piece] if isinstance(v, Tensor) and len(v) == count else v for k, v in inputs.items()}
-        found: Tensor = checkpoint(lambda: encode(**cut), use_reentrant=False)
+        found: Tensor = checkpoint(lambda _: encode(**cut), first, use_reentrant=False)
         return found
 
     return torch.cat([part(piece) for piece in _slices(rows, count)])
@@ -102,7 +104,7 @@ def encode_in_chunks(
             halves = [half for each in condition.features.values() for half in (each.related, each.agnostic)]
             return vector, state if keep_states else state[:, :0], *halves
 
-        vector, state, *halves = checkpoint(part, use_reentrant=False)
+        vector, state, *halves = checkpoint(part, here, use_reentrant=False)
         vectors.append(vector)
         # what nothing reads is 0
         states.append(F.pad(state, (0, 0, 0, width - upto)) if keep_states and lengths is not None else state)

@@ -94,7 +94,9 @@ def encode_text(
             if features is None:
                 features = encoded.new_empty((len(texts), encoded.shape[1]))
             features[window] = encoded
-    return torch.empty((0, model.dim_of(next(iter(codes), None)))) if features is None else features
+    return (
+        torch.empty((0, model.dim_of(next(iter(codes), None))), device=model.device) if features is None else features
+    )
 
 
 def _token_ids(processor: CCRProcessor, texts: Sequence[str], codes: Sequence[str | None]) -> list[list[int]]:
@@ -297,7 +299,7 @@ def encode_image(
         for batch, inputs in zip(batches, ahead(processor.picture_inputs, batches), strict=True):
             features.append(encode_pixels(model, inputs, code))
             bar.update(len(batch))
-    return torch.cat(features) if features else torch.empty((0, model.dim_of(code)))
+    return torch.cat(features) if features else torch.empty((0, model.dim_of(code)), device=model.device)
 
 
 def encode_pixels(model: Encodes, inputs: BatchFeature, language: str | None = "active") -> Tensor:

@@ -30,8 +30,10 @@ from ccr_adapters.modeling.language_files import load_language
 from ccr_adapters.modeling.recognise import check_base
 from ccr_adapters.modeling.shelf import Place, Shelf
 from ccr_adapters.modeling.vocabulary import Vocabulary
+from ccr_adapters.modeling.vocabulary_source import with_hash
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.captions import end_token_id
+from ccr_adapters.processing.repository import elsewhere
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,6 +106,7 @@ class LanguageHost(PreTrainedModel):
             head: A mapping of its captions and pictures into a space of their own (NRCCR); default: the base's space.
 
         Raises:
+            ConfigError: If a vocabulary has no tokenizer or fewer rows than it, or the base takes no captions so long.
             LanguageError: If the code is taken or reserved.
         """
         self.check_new_language(code)
@@ -120,6 +123,7 @@ class LanguageHost(PreTrainedModel):
                 vocabulary = VocabularyConfig(size=len(tokenizer), width=encoder.token_width)
             if vocabulary.size < len(tokenizer):
                 raise ConfigError(f"The vocabulary has {vocabulary.size} rows, its tokenizer {len(tokenizer)} tokens.")
+            vocabulary = with_hash(vocabulary, source)
             table = Vocabulary(vocabulary, encoder.token_width, source=source, touched=touched)
             if isinstance(adapter, DASDConfig) and adapter.pooling_token_id is None:
                 adapter.pooling_token_id = end
@@ -208,7 +212,7 @@ class LanguageHost(PreTrainedModel):
 
     def put_language(self, code: str, place: Place) -> None:
         """Load a language from its place."""
-        load_language(self, code, place.language, place.fetch(code))
+        load_language(self, code, place.language, place.fetch(code), **elsewhere(place.hub))
 
     def take_language(self, code: str) -> None:
         """Unload a language; one that came from somewhere stays known, and is loaded again when it is asked for."""
@@ -329,6 +333,12 @@ class LanguageHost(PreTrainedModel):
         config = getattr(self.base, "peft_config", {}).get(code)
         return config.condition_on if isinstance(config, DASDConfig) and config.disentangles else "nothing"
 
+    def copies_projection(self, code: str) -> bool:
+        """Whether a language's adapter trains a copy of the base's last LayerNorm and projection."""
+        self.shelf.load(self, self.known_language(code))
+        config = getattr(self.base, "peft_config", {}).get(code)
+        return isinstance(config, FullConfig) and config.head
+
     def trainable(self, code: str) -> list[nn.Parameter]:
         """Make the parameters of one language trainable, and of what trains it; freeze all others, and return them."""
         self.shelf.load(self, self.known_language(code))
@@ -368,7 +378,9 @@ class LanguageHost(PreTrainedModel):
         return self
 
     def base_sha256(self) -> str:
-        """Hash of the base's weights."""
+        """Hash of the base's weights, as they were before they were rounded to float16, where that is known."""
+        if self.base.dtype == torch.float16 and self.verified_sha256 is not None:
+            return self.verified_sha256
         return weights_sha256(self.base)
 
 

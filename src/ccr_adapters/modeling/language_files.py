@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from ccr_adapters.configuration import LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
@@ -27,6 +27,7 @@ from ccr_adapters.modeling.adapter_folder import (
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.modeling.vocabulary_source import source_table
+from ccr_adapters.processing.bases import read_tokenizer
 from ccr_adapters.processing.repository import inside
 
 
@@ -70,7 +71,7 @@ def write_language(
         table: Any = model.vocabularies[code]
         plan, state = table.config, table.trained_state()
         if row_tolerance is not None and plan.source is not None:
-            plan, state = table.changed_rows(source_table(plan.source), row_tolerance)
+            plan, state = table.changed_rows(source_table(plan.source, sha256=plan.source_sha256), row_tolerance)
         write_tensors(folder / VOCABULARY_WEIGHTS, state, dtype)
     if code in model.heads:
         write_tensors(folder / HEAD_WEIGHTS, model.heads[code].state_dict(), dtype)
@@ -79,7 +80,7 @@ def write_language(
     return plan
 
 
-def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path) -> None:
+def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path, **hub: Any) -> None:
     """Put a language from an adapter repository into a model, which is left as it was if that fails.
 
     Args:
@@ -87,6 +88,7 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
         code: The language's code.
         language: Its configuration in the repository.
         root: The repository's folder.
+        hub: How to load the source of a vocabulary (`token`, `cache_dir`, `local_files_only`).
 
     Raises:
         AdapterError: If a file is missing, broken, or does not fit the base.
@@ -101,7 +103,7 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
     table = tokenizer = None
     if language.vocabulary is not None:
         tokenizer = _load_tokenizer(folder, language.vocabulary)
-        table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width)
+        table = _load_vocabulary(language, folder / VOCABULARY_WEIGHTS, width, hub)
         longest = model.processor.base_max_length if model.processor is not None else language.max_length
         if language.max_length > longest:
             raise AdapterError(
@@ -133,12 +135,7 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
 
 
 def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterError(
-            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
-        ) from error
+    tokenizer = read_tokenizer(folder)
     if len(tokenizer) > vocabulary.size:
         raise AdapterError(
             f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows."
@@ -151,12 +148,12 @@ def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
     return tokenizer
 
 
-def _load_vocabulary(language: LanguageConfig, path: Path, width: int) -> Vocabulary:
+def _load_vocabulary(language: LanguageConfig, path: Path, width: int, hub: Mapping[str, Any]) -> Vocabulary:
     config = language.vocabulary
     if config is None:
         raise AdapterError("The language has no vocabulary.")
     state = read_tensors(path)
     source = None
     if config.source is not None and config.train != "all":
-        source = source_table(config.source)
+        source = source_table(config.source, sha256=config.source_sha256, **hub)
     return Vocabulary.from_trained_state(config, width, state, source=source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -20,7 +20,7 @@ from transformers.utils.generic import ModelOutput
 from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.dasd import BASE, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
-from ccr_adapters.errors import ConfigError, ImageError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError
 from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
 from ccr_adapters.modeling.chunks import map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_ids, encode_image, encode_source, encode_text, map_visual
@@ -31,7 +31,7 @@ from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.modeling.warm_start import start_from
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import NO_REMOTE_CODE, resolve_base
 from ccr_adapters.processing.captions import check_captions
 from ccr_adapters.processing.language_id import MIN_CONFIDENCE
 
@@ -85,19 +85,28 @@ class CCRModel(CaptionPasses):
             visual_dim: For a text encoder alone: width of the visual vectors; default its own width.
             revision: Revision of a repository.
             kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, by default float32, `token`, `local_files_only`, ...).
+
+        Raises:
+            AdapterError: If the base cannot be loaded.
+            ConfigError: If its captions cannot be followed, or `pooling` is given for one that has its own.
         """
         if isinstance(base, PreTrainedModel):
             module, name = base, getattr(base, "name_or_path", "") or None
         else:
             name = str(base)
             # left to itself transformers takes the precision of the file, and float16 cannot be trained in
-            kwargs.setdefault("dtype", torch.float32)
-            module = AutoModel.from_pretrained(resolve_base(name), revision=revision or "main", **kwargs)
+            kwargs = {"dtype": torch.float32} | NO_REMOTE_CODE | kwargs
+            try:
+                module = AutoModel.from_pretrained(resolve_base(name), revision=revision or "main", **kwargs)
+            except (OSError, ValueError) as error:
+                raise AdapterError(f"The base '{name}' cannot be loaded ({str(error).splitlines()[0]}).") from error
         if processor is None and name:
             hub = {key: kwargs[key] for key in ("token", "cache_dir", "local_files_only") if key in kwargs}
             processor = CCRProcessor.for_base(resolve_base(name), module.config, revision=revision or "main", **hub)
         dual = hasattr(module, "get_text_features")
         encoder = find_text_encoder(module)
+        if dual and (pooling or visual_dim):
+            raise ConfigError("`pooling` and `visual_dim` are for a text encoder alone; this base has its own.")
         config = CCRConfig(
             base_model_name_or_path=name,
             base_revision=revision,
@@ -117,7 +126,11 @@ class CCRModel(CaptionPasses):
         language: str | Sequence[str | None] | None = "active",
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """Text features as transformers gives them: not normalised, in `pooler_output`. (B, d)"""
+        """Text features as transformers gives them: not normalised, in `pooler_output`. (B, d)
+
+        Without `language` the ids are taken for those of the active one's tokens, and `CCRProcessor` makes the base's unless
+        it is told otherwise: name the language in both.
+        """
         code: str | list[str] | None
         if language is None or isinstance(language, str):
             code = self.resolve_language(language)
@@ -332,29 +345,150 @@ class CCRModel(CaptionPasses):
             return map_visual(self, vectors, language, mask)
 
     def start_from(self, name: str | Path, code: str, language: str | None = None, **kwargs: Any) -> int:
-        """Give a new language the weights of a trained one; see [`ccr_adapters.modeling.warm_start.start_from`]."""
-        return start_from(self, code, name, language, **kwargs)
+        """Give a new language the weights of a trained one, and the rows of the tokens that both vocabularies have.
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Write an adapter repository; see [`ccr_adapters.modeling.persistence.save_model`]."""
-        save_model(self, save_directory, *args, **kwargs)
+        Args:
+            name: Repository or folder of the trained adapter, on the same base.
+            code: The new language, of this model.
+            language: Which language of the adapter, where it has several.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
+
+        Returns:
+            How many tokens are in both vocabularies.
+
+        Raises:
+            AdapterError: If the adapter is of another kind or shape, or its base is another one.
+        """
+        return start_from(self, name, code, language, **kwargs)
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        language: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        row_tolerance: float | None = None,
+        evidence: dict[str, Any] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write an adapter repository: everything that the languages need but the base.
+
+        Args:
+            save_directory: The folder. One language lies at its top, several get a folder each.
+            language: Only this one; default all.
+            dtype: Precision of the written weights; default as they are. `"float16"` halves the download.
+            row_tolerance: Of a vocabulary with a `source`, write only rows with a value further from it than this.
+            evidence: What was measured, for the card.
+            push_to_hub: Upload what was written, with `repo_id=` and the other arguments of `push_to_hub`.
+            kwargs: Those arguments.
+
+        Raises:
+            ConfigError: If `dtype` is no precision that weights can be written in.
+            LanguageError: If there is no such language, or none at all.
+            TypeError: If an argument has another name.
+        """
+        save_model(
+            self,
+            save_directory,
+            language=language,
+            dtype=dtype,
+            row_tolerance=row_tolerance,
+            evidence=evidence,
+            push_to_hub=push_to_hub,
+            **kwargs,
+        )
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Pushed:  # type: ignore[override]
-        """Upload an adapter repository in one commit; see [`ccr_adapters.modeling.upload.push_model`]."""
+        """Upload an adapter repository in one commit.
+
+        Args:
+            repo_id: Repository, `org/name`; made if it is not there.
+            kwargs: What is written: `language`, `dtype`, `row_tolerance`, `evidence`, as for `save_pretrained`. How it is
+                uploaded: `private`, `token`, `revision`, `commit_message`, `replace`.
+
+        Returns:
+            Where it is now, and what was added and removed.
+
+        Raises:
+            HubError: If the repository cannot be written, or holds something else.
+        """
         return push_model(self, repo_id, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> CCRModel:  # type: ignore[override]
-        """Load an adapter repository with its base; see [`ccr_adapters.modeling.persistence.load_model`]."""
-        model: CCRModel = load_model(cls, pretrained_model_name_or_path, *args, **kwargs)
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        languages: Iterable[str] | Mapping[str, str] | None = None,
+        base: str | Path | PreTrainedModel | None = None,
+        processor: CCRProcessor | None = None,
+        dtype: torch.dtype | str | None = None,
+        attn_implementation: str | None = None,
+        device_map: str | torch.device | None = None,
+        subfolder: str | None = None,
+        lazy: bool = False,
+        max_languages: int | None = None,
+        **kwargs: Any,
+    ) -> CCRModel:
+        """Load an adapter repository together with its base.
+
+        Args:
+            pretrained_model_name_or_path: Repository or folder; or a base, alone or with the `languages` that it shall learn.
+            languages: Only these; only their files are downloaded. On a base: codes, each from the one adapter repository
+                that the Hub lists for it, or named (`{"de": "org/dasd-clip-de"}`).
+            base: The base as a model, or another place to load it from; it must have the same weights.
+            processor: The base's processor; by default it is loaded from where the base is named to be.
+            dtype: Precision of the base; default float32.
+            attn_implementation: Attention of the base, as transformers names it (`"sdpa"`, `"eager"`).
+            device_map: A device for the whole model (`"cuda"`); `"auto"` is the accelerator if there is one.
+            subfolder: Folder inside the repository.
+            lazy: Load (and download) each language when it is first used.
+            max_languages: Most languages in memory at a time; the one not used for longest makes room. `None`: no bound.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+
+        Raises:
+            AdapterError: If a file is missing, truncated or tampered with, or the base has other weights.
+            HubError: If a repository cannot be downloaded.
+            LanguageError: If a language is not there.
+            TypeError: If an argument has another name.
+        """
+        model: CCRModel = load_model(
+            cls,
+            pretrained_model_name_or_path,
+            languages=languages,
+            base=base,
+            processor=processor,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            device_map=device_map,
+            subfolder=subfolder,
+            lazy=lazy,
+            max_languages=max_languages,
+            **kwargs,
+        )
         return model
 
-    def load_language(self, folder: str | Path, code: str | None = None, **kwargs: Any) -> list[str]:
-        """Add the languages of another adapter repository for the same base; returns their codes.
+    def load_language(
+        self, folder: str | Path, code: str | None = None, *, lazy: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Add the languages of another adapter repository for the same base.
 
-        `lazy=True` leaves them where they are until they are asked for.
+        Args:
+            folder: Repository or folder.
+            code: Only this language; default all of them.
+            lazy: Leave them where they are until they are asked for.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+
+        Returns:
+            Their codes.
+
+        Raises:
+            AdapterError: If a file is missing, truncated or tampered with, or the base has other weights.
+            HubError: If the repository cannot be downloaded.
+            LanguageError: If the language is not there, or the model has it already.
         """
-        return load_languages(self, folder, code, **kwargs)
+        return load_languages(self, folder, code, lazy=lazy, **kwargs)
 
 
 def _plain(config: Any) -> dict[str, Any]:

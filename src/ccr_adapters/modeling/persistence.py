@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
-from ccr_adapters.errors import AdapterError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, written_aside
 from ccr_adapters.modeling.card import write_card
 from ccr_adapters.modeling.checks import check_whole
@@ -26,10 +26,19 @@ from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_f
 from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.upload import check_folder, upload
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import TINY_CLIP, resolve_base, weight_files
-from ccr_adapters.processing.repository import at_commit, hub_arguments, inside, read_config
+from ccr_adapters.processing.bases import NO_REMOTE_CODE, TINY_CLIP, resolve_base, weight_files
+from ccr_adapters.processing.devices import default_device
+from ccr_adapters.processing.repository import at_commit, elsewhere, hub_arguments, inside, read_config
 
 PUSH_ARGUMENTS = ("private", "token", "revision", "commit_message", "replace")
+_TRANSFORMERS_OWN = (
+    "is_main_process",
+    "state_dict",
+    "save_function",
+    "max_shard_size",
+    "variant",
+    "safe_serialization",
+)
 
 
 def save_model(
@@ -58,7 +67,15 @@ def save_model(
         push_to_hub: Upload afterwards exactly what was written (`repo_id=`, by default the folder's name, `private=`,
             `token=`, `revision=`, `commit_message=`, `replace=`; see `ccr_adapters.modeling.upload.upload`).
         kwargs: Those arguments; those of transformers' own `save_pretrained` have no meaning here.
+
+    Raises:
+        ConfigError: If `dtype` is no precision that weights can be written in.
+        LanguageError: If there is no such language, or none at all.
+        TypeError: If an argument has another name.
     """
+    unknown = [key for key in kwargs if key not in (*PUSH_ARGUMENTS, "repo_id", *_TRANSFORMERS_OWN)]
+    if unknown:
+        raise TypeError(f"save_pretrained() has no argument {unknown[0]!r}. One language alone is `language=`.")
     precision = precision_of(dtype)
     codes = [language] if language else model.languages
     if not codes:
@@ -107,11 +124,12 @@ def _base_name(model: HoldsLanguages, target: Path) -> str | None:
 def load_model(
     cls: Any,
     pretrained_model_name_or_path: str | Path,
-    *model_args: Any,
+    *,
     base: Any | None = None,
     processor: CCRProcessor | None = None,
     config: CCRConfig | None = None,
     dtype: Any | None = None,
+    attn_implementation: str | None = None,
     device_map: Any | None = None,
     subfolder: str | None = None,
     languages: Iterable[str] | Mapping[str, str] | None = None,
@@ -121,18 +139,18 @@ def load_model(
 ) -> Any:
     """Load an adapter repository together with its base.
 
-    A base may be named instead, with the `languages` that it shall learn: each comes from the one adapter repository
-    that the Hub lists for it, or from the one that is named (`languages={"de": "org/dasd-clip-de"}`).
+    A base may be named instead, alone or with the `languages` that it shall learn: each comes from the one adapter
+    repository that the Hub lists for it, or from the one that is named (`languages={"de": "org/dasd-clip-de"}`).
 
     Args:
         cls: The model class, built as `cls(config, base, processor)`.
         pretrained_model_name_or_path: Repository or folder.
-        model_args: Unused; in transformers' signature.
         base: The base as a model, or another place to load it from; it must have the same weights.
         processor: The base's processor; by default it is loaded from where the base is named to be.
-        config: Unused but for its type; the repository's own is read.
-        dtype: Precision of the base.
-        device_map: A device for the whole model (`"cuda"`, `"cpu"`).
+        config: Not used: the repository's own is read. `AutoModel` passes one.
+        dtype: Precision of the base; default float32.
+        attn_implementation: Attention of the base, as transformers names it (`"sdpa"`, `"eager"`); default its own.
+        device_map: A device for the whole model (`"cuda"`, `"cpu"`); `"auto"` is the accelerator if there is one.
         subfolder: Folder inside the repository.
         languages: Only these; of a repository of the Hub, only their files are downloaded.
         lazy: Load (and download) each language when it is first used.
@@ -144,56 +162,90 @@ def load_model(
         AdapterError: If a file is missing, truncated or tampered with, or the base has other weights.
         HubError: If a repository cannot be downloaded.
         LanguageError: If a language is not there.
+        TypeError: If an argument has another name.
     """
-    hub = hub_arguments(kwargs)
+    hub, how = hub_arguments(kwargs), {"dtype": dtype, "attn_implementation": attn_implementation}
     name = pretrained_model_name_or_path
-    if languages is not None and not subfolder and is_base(name, hub):
+    if not subfolder and is_base(name, hub):
         model = _load_on_base(
-            cls, name, languages, hub, processor=processor, dtype=dtype, max_languages=max_languages, lazy=lazy
+            cls, name, languages or {}, hub, how=how, processor=processor, max_languages=max_languages, lazy=lazy
         )
         return _ready(model, device_map)
     codes = listed_codes(languages, name)
     bound = lazy or max_languages is not None
-    now = [] if bound else codes
-    root = local_folder(name, hub, now, subfolder)
+    root = local_folder(name, hub, [] if bound else codes, subfolder)
     folder = inside(root, subfolder or "")
     own = read_config(folder)
     codes = wanted(own, codes, name)  # before a base is loaded for nothing
-    place = own.base_model_name_or_path if base is None else base
-    if place is None:
-        raise AdapterError("The repository does not name its base; pass it with `base=`.")
-    elsewhere = {key: value for key, value in hub.items() if key != "revision"}
-    beside, files = None, []
-    if isinstance(place, (str, os.PathLike)):
-        place = resolve_base(str(place), folder)
-        named = own.base_model_name_or_path
-        if base is None and named != place and not Path(str(named)).is_absolute() and Path(place).is_dir():
-            beside = None if named == TINY_CLIP else Path(place).resolve()
-        try:
-            module = AutoModel.from_pretrained(
-                place, revision=own.base_revision or "main", dtype=dtype or torch.float32, **elsewhere
-            )
-        except OSError as error:
-            raise AdapterError(
-                f"The base '{place}' that this adapter needs cannot be loaded ({str(error).splitlines()[0]}). Say where it is "
-                "with `base=`."
-            ) from error
-        files = weight_files(str(place), own.base_revision, hub.get("cache_dir"))
-    else:
-        module, place = place, own.base_model_name_or_path
-        place = place if place is None or processor is not None else resolve_base(place, folder)
-    if place is not None and processor is None:
-        processor = CCRProcessor.for_base(place, module.config, revision=own.base_revision or "main", **elsewhere)
+    found = _find_base(own, base, folder, how, hub)
+    if found.place is not None and processor is None:
+        lies, revision = resolve_base(found.place, folder), own.base_revision or "main"
+        processor = CCRProcessor.for_base(lies, found.module.config, revision=revision, **elsewhere(hub))
     chosen = {code: own.languages[code] for code in codes}
     own.languages = {}
-    model = cls(own, module, processor)
-    model.base_folder = beside
+    model = cls(own, found.module, processor)
+    model.base_folder = found.beside
     model.max_languages = max_languages
-    check_same_base(model, own, files)
-    places = _places(name, root, chosen, hub, subfolder)
-    for code, place in places.items():
+    check_same_base(model, own, found.files)
+    for code, place in _places(name, root, chosen, hub, subfolder).items():
         _add(model, code, place, lazy=lazy, folder=None if bound else folder)
     return _ready(model, device_map)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A base that an adapter stands on.
+
+    Args:
+        module: The model.
+        place: What its processor can be loaded from; `None` where that is not known.
+        files: Those that it was loaded from just now.
+        beside: Its folder, where the adapter names it by a path of its own.
+    """
+
+    module: Any
+    place: str | None
+    files: Sequence[Path] = ()
+    beside: Path | None = None
+
+
+def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str, Any], hub: Mapping[str, Any]) -> _Base:
+    """The base that an adapter names, or the one that the user gives instead.
+
+    Args:
+        own: The adapter's configuration.
+        base: What the user gives: a model, a repository or folder, or nothing.
+        folder: The adapter's folder.
+        how: Its `dtype` and `attn_implementation`; `None` leaves each at its default.
+        hub: How to download.
+
+    Raises:
+        AdapterError: If there is none, or it cannot be loaded.
+    """
+    named = own.base_model_name_or_path
+    if base is not None and not isinstance(base, (str, os.PathLike)):
+        return _Base(base, named)
+    if base is None and named is None:
+        raise AdapterError("The repository does not name its base; pass it with `base=`.")
+    place = resolve_base(str(named if base is None else base), folder)
+    try:
+        module = AutoModel.from_pretrained(
+            place, revision=own.base_revision or "main", **_chosen(how), **NO_REMOTE_CODE, **elsewhere(hub)
+        )
+    except (OSError, ValueError) as error:
+        raise AdapterError(
+            f"The base '{place}' that this adapter needs cannot be loaded ({str(error).splitlines()[0]}). Say where it is, or "
+            "load it yourself and pass it, with `base=`."
+        ) from error
+    files = weight_files(place, own.base_revision, hub.get("cache_dir"))
+    named_by_path = base is None and named not in (place, TINY_CLIP) and not Path(str(named)).is_absolute()
+    beside = Path(place).resolve() if named_by_path and Path(place).is_dir() else None
+    return _Base(module, place, files, beside)
+
+
+def _chosen(how: Mapping[str, Any]) -> dict[str, Any]:
+    """What a base is loaded with; left to itself transformers takes the file's precision, and float16 cannot be checked."""
+    return {"dtype": torch.float32} | {key: value for key, value in how.items() if value is not None}
 
 
 def _places(
@@ -206,7 +258,7 @@ def _places(
     """Where languages come from: a folder wherever the process goes, a repository at the commit that was read."""
     here = Path(name).is_dir()
     where: str | Path = Path(name).resolve() if here else name
-    how = {} if here else at_commit(hub, root)
+    how = elsewhere(hub) if here else at_commit(hub, root)
     return {code: Place(where, language, how, subfolder) for code, language in languages.items()}
 
 
@@ -217,7 +269,7 @@ def _add(model: HoldsLanguages, code: str, place: Place, *, lazy: bool, folder: 
     if not lazy and (most is None or len(model.loaded_languages) < most):
         folder = place.fetch(code) if folder is None else folder
         with model.shelf.alone():
-            load_language(model, code, place.language, folder)
+            load_language(model, code, place.language, folder, **elsewhere(place.hub))
     else:
         own = inside(inside(Path(place.name), place.subfolder or ""), place.language.folder)
         if (own / ADAPTER_CONFIG).is_file():
@@ -231,20 +283,17 @@ def _load_on_base(
     languages: Iterable[str] | Mapping[str, str],
     hub: dict[str, Any],
     *,
+    how: Mapping[str, Any],
     processor: CCRProcessor | None,
-    dtype: Any | None,
     max_languages: int | None,
     lazy: bool,
 ) -> Any:
     """A base, with languages from the repositories that teach them; the revision is the base's."""
-    elsewhere = {key: value for key, value in hub.items() if key != "revision"}
     places = repositories_for(base, languages, hub.get("token"))
-    model = cls.from_base(
-        base, processor=processor, revision=hub.get("revision"), dtype=dtype or torch.float32, **elsewhere
-    )
+    model = cls.from_base(base, processor=processor, revision=hub.get("revision"), **_chosen(how), **elsewhere(hub))
     model.max_languages = max_languages
     for code, place in places.items():
-        load_languages(model, place, code, lazy=lazy, **elsewhere)
+        load_languages(model, place, code, lazy=lazy, **elsewhere(hub))
     return model
 
 
@@ -253,8 +302,12 @@ def _ready(model: Any, device_map: Any | None) -> Any:
     if model.languages:
         model.set_language(model.languages[0])
     model.eval()
-    if isinstance(device_map, (str, torch.device)) and device_map != "auto":
-        model.to(device_map)
+    if isinstance(device_map, Mapping) and set(device_map) == {""}:  # how Accelerate writes it
+        device_map = device_map[""]
+    if isinstance(device_map, (str, int, torch.device)):
+        model.to(default_device() if device_map == "auto" else device_map)
+    elif device_map is not None:
+        raise ConfigError(f"`device_map` is {device_map!r}; the whole model goes to one device, for example 'cuda'.")
     return model
 
 

@@ -59,7 +59,7 @@ def find_repositories(
         base: Only for this base.
         language: Only with this language.
         author: Only of this user or organisation.
-        limit: At most as many.
+        limit: Most results.
         token: Shows private ones too.
 
     Raises:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.errors import AdapterError, ConfigError
 
+WIDEST = 8  # times the encoder's width: rows that nobody trained are in no file, so nothing else bounds their table
+
 
 class Vocabulary(nn.Module):
     """Ids of the target tokenizer to states of the encoder's width.
@@ -41,6 +43,7 @@ class Vocabulary(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        _check_width(config, width)
         whole = config.train == "all"
         if source is not None and tuple(source.shape) != (config.size, config.width):
             raise AdapterError(
@@ -64,16 +67,13 @@ class Vocabulary(nn.Module):
             self.register_buffer("slots", slots, persistent=False)
             start = source[ids] if source is not None else torch.randn(len(ids), config.width) * 0.02
             self.rows = nn.Parameter(start.clone())  # (k, e)
+        self.projection: nn.Linear | None = None
         if _projects(config, width):
-            self.projection: nn.Linear | None = nn.Linear(config.width, width)
+            self.projection = nn.Linear(config.width, width)
             if config.width == width:
                 # the identity, so that rows taken from the encoder's own table keep their meaning
                 nn.init.eye_(self.projection.weight)
                 nn.init.zeros_(self.projection.bias)
-        elif config.width == width:
-            self.projection = None
-        else:
-            raise AdapterError(f"Rows of width {config.width} need a projection into an encoder of width {width}.")
 
     @torch.no_grad()
     def _fill(self, source: Tensor | None, *, initialise: bool) -> None:
@@ -170,6 +170,7 @@ class Vocabulary(nn.Module):
             AdapterError: If a tensor is missing, left over, or of another shape.
         """
         # checked before anything is built: a crafted configuration must not make the loader allocate
+        _check_width(config, width)
         ids = state.get("ids", torch.empty(0))
         shapes: dict[str, tuple[int, ...]] = {}
         if config.train == "all":
@@ -198,3 +199,11 @@ class Vocabulary(nn.Module):
 
 def _projects(config: VocabularyConfig, width: int) -> bool:
     return config.projection if config.projection is not None else config.width != width
+
+
+def _check_width(config: VocabularyConfig, width: int) -> None:
+    """Refuse rows that an encoder of that width cannot take, or that only a crafted configuration would have."""
+    if not _projects(config, width) and config.width != width:
+        raise AdapterError(f"Rows of width {config.width} need a projection into an encoder of width {width}.")
+    if config.train != "all" and config.width > WIDEST * width:
+        raise AdapterError(f"Rows of width {config.width} are too wide for an encoder of width {width}.")

@@ -16,7 +16,7 @@ from ccr_adapters.modeling.download import local_folder, wanted
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import load_language
 from ccr_adapters.modeling.persistence import check_same_base
-from ccr_adapters.processing.repository import hub_arguments, inside, read_config
+from ccr_adapters.processing.repository import elsewhere, hub_arguments, inside, read_config
 from ccr_adapters.processing.shared_tokens import shared_tokens
 
 # A token that two languages share may mean something else in each: half of what the pairs say, half of what was trained. Measured
@@ -67,15 +67,15 @@ def find_start(
     return folder, codes[0], own.languages[codes[0]]
 
 
-def start_from(model: HoldsLanguages, code: str, name: str | Path, language: str | None = None, **kwargs: Any) -> int:
+def start_from(model: HoldsLanguages, name: str | Path, code: str, language: str | None = None, **kwargs: Any) -> int:
     """Give an untrained language the weights of a trained one, its neighbour: less is then left to learn.
 
     Rows of tokens that both vocabularies have become the mean of both; all of the neighbour's, if it is the same language.
 
     Args:
         model: The model, with the language.
-        code: The new language.
         name: Folder or repository of the neighbour's adapter, on the same base.
+        code: The new language.
         language: Which of its languages; default the only one.
         kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
 
@@ -88,7 +88,7 @@ def start_from(model: HoldsLanguages, code: str, name: str | Path, language: str
     folder, near, trained = find_start(name, language, model.base.peft_config[code], **kwargs)
     check_same_base(model, read_config(folder))
     with model.shelf.alone():
-        load_language(model, _NEIGHBOUR, trained, folder)
+        load_language(model, _NEIGHBOUR, trained, folder, **elsewhere(hub_arguments(kwargs)))
         try:
             _copy_adapter(model.base, code, name)
             if code in model.heads and _NEIGHBOUR in model.heads:

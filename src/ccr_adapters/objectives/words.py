@@ -68,7 +68,7 @@ def word_alignment(
 def mask_tokens(
     input_ids: Tensor,
     attention_mask: Tensor,
-    mask_id: int,
+    mask_id: int | None,
     share: float,
     special_ids: Sequence[int],
     generator: torch.Generator | None = None,
@@ -82,7 +82,7 @@ def mask_tokens(
     Args:
         input_ids: Ids (B, L); left as they are.
         attention_mask: 1 or True at real tokens (B, L).
-        mask_id: Id of the mask token.
+        mask_id: Id of the mask token; `None` where there is none: an ordinary token of the batch, drawn for each.
         share: Share of the ordinary tokens to mask, 0 to 1; 0.15 in masked prediction.
         special_ids: Ids that are never masked: start, end, padding.
         generator: Source of the draw, for repeatable runs.
@@ -116,7 +116,13 @@ def mask_tokens(
     # The lowest draw of a caption is below the share if any is: marking it as well adds one where none was drawn.
     lowest = draw == draw.amin(dim=1, keepdim=True)  # (B, L)
     which = ordinary & (lowest | (draw < share))
-    return input_ids.masked_fill(which, mask_id), which
+    if mask_id is not None:
+        return input_ids.masked_fill(which, mask_id), which
+    words, hidden = input_ids[ordinary], input_ids.clone()
+    if len(words):
+        drawn = torch.randint(len(words), (int(which.sum()),), generator=generator, device=device)
+        hidden[which] = words[drawn.to(input_ids.device)]
+    return hidden, which
 
 
 def _predict(

@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ccr_adapters.data import tiny_clip_path
 from ccr_adapters.errors import AdapterError
 
+# for `from_pretrained`: without it transformers would ask whoever sits at the terminal whether to run a repository's code,
+# one that an adapter names and nobody typed
+NO_REMOTE_CODE = {"trust_remote_code": False}
 TINY_CLIP = "tiny_clip"
 """Name of the packaged base; adapters name it so, since its folder differs from machine to machine."""
 
@@ -35,6 +39,21 @@ def resolve_base(name: str | Path, beside: Path | None = None) -> str:
     if Path(text).is_absolute() or text.startswith(".") or text.count("/") > 1:
         raise AdapterError(f"The base '{text}' is not here. Put it there, or say where it is with `base=`.")
     return text
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language, from its folder.
+
+    Raises:
+        AdapterError: If it cannot be read, or only by code of its own.
+    """
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), **NO_REMOTE_CODE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
+        ) from error
+    return found
 
 
 def weight_files(place: str, revision: str | None = None, cache_dir: str | Path | None = None) -> list[Path]:

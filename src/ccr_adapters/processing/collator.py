@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccr_adapters.errors import ConfigError
 from ccr_adapters.processing.frames import stack_frames
 from ccr_adapters.processing.processor import CCRProcessor
 from ccr_adapters.processing.subwords import SubwordSampler
@@ -60,6 +61,8 @@ class TargetCollator:
         self.most_frames = most_frames
         self.roles = sorted(roles)
         self.unknown = unknown
+        if unknown and processor.tokenizer_for(language).unk_token_id is None:
+            raise ConfigError("`vocabulary.unknown` needs a tokenizer with an unknown token, and this one has none.")
         self.sampler = sampler
         self.sampling = sampling if sampler else 0.0
         self.seed = seed
@@ -111,14 +114,17 @@ class TargetCollator:
 
     def _role(self, role: str, ids: Sequence[Sequence[int]], language: str | None) -> dict[str, Tensor]:
         batch = self.processor.pad(ids, language)
-        if self.processor.reads_padding(language):
-            batch.attention_mask.fill_(1)
-            batch.pooled_at.fill_(batch.input_ids.shape[1] - 1)
-        return {
+        found = {
             f"{role}_input_ids": batch.input_ids,
             f"{role}_attention_mask": batch.attention_mask,
             f"{role}_pooled_at": batch.pooled_at,
         }
+        if self.processor.reads_padding(language):
+            found[f"{role}_attention_mask"] = torch.ones_like(batch.attention_mask)
+            found[f"{role}_pooled_at"] = torch.full_like(batch.pooled_at, batch.input_ids.shape[1] - 1)
+            if self.roles:  # for terms over words, of which padding is none
+                found[f"{role}_words"] = batch.attention_mask
+        return found
 
 
 def sprinkled(ids: Sequence[int], share: float, unknown_id: int, max_length: int, seed: tuple[int, int]) -> list[int]:

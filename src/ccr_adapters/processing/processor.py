@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, LanguageConfig
 from ccr_adapters.dasd.families import anatomy_of, caption_limit
 from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import NO_REMOTE_CODE, read_tokenizer, resolve_base
 from ccr_adapters.processing.captions import (
     TokenizedCaptions,
     check_captions,
@@ -32,6 +33,7 @@ from ccr_adapters.processing.repository import (
     snapshot,
 )
 
+_WINDOW = 4096  # captions of a column that are in memory at a time
 IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -112,6 +114,15 @@ class CCRProcessor:
             captions = [caption.lower() for caption in captions]
         return token_ids(captions, tokenizer, max_length)
 
+    def token_rows(self, captions: Sequence[str], language: str | None = None) -> Iterator[list[int]]:
+        """As `token_ids`, for a column that lies on disk: never more than a few thousand captions in memory."""
+        for start in range(0, len(captions), _WINDOW):
+            yield from self.token_ids(list(captions[start : start + _WINDOW]), language)
+
+    def lengths(self, captions: Sequence[str], language: str | None = None) -> np.ndarray:
+        """Length of each caption in tokens. (N,)"""
+        return np.fromiter(map(len, self.token_rows(captions, language)), dtype=np.int32, count=len(captions))
+
     def pad(self, rows: Sequence[Sequence[int]], language: str | None = None) -> TokenizedCaptions:
         """Stack the rows of `token_ids`."""
         tokenizer, _, pad_to_max = self._entry(language)
@@ -139,7 +150,8 @@ class CCRProcessor:
         Args:
             text: One caption or many, all of one language.
             images: One picture or many: paths, PIL images, arrays, tensors.
-            language: Language of the captions; `None` for the base's own.
+            language: Language of the captions; `None` for the base's own. The model's default is its active language: name it
+                there too.
             return_tensors: Only `"pt"`.
 
         Returns:
@@ -195,6 +207,7 @@ class CCRProcessor:
             base_config: Its configuration.
             kwargs: What `from_pretrained` of transformers takes (`revision`, `token`, `local_files_only`, ...).
         """
+        kwargs = {**NO_REMOTE_CODE, **kwargs}
         tokenizer = AutoTokenizer.from_pretrained(str(base), **kwargs)
         image_processor = None
         if hasattr(base_config, "vision_config"):
@@ -264,7 +277,7 @@ class CCRProcessor:
         """Load one language's tokenizer from an adapter folder."""
         tokenizer = None
         if language.vocabulary is not None:
-            tokenizer = AutoTokenizer.from_pretrained(str(inside(folder, language.folder)))
+            tokenizer = read_tokenizer(inside(folder, language.folder))
         self.add_language(code, tokenizer, language.max_length)
 
 

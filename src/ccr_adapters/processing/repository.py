@@ -41,9 +41,30 @@ HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_do
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+# what transformers' Auto classes pass along to every model
+_PASSED_ALONG = frozenset(
+    {"_from_auto", "_commit_hash", "_from_pipeline", "adapter_kwargs", "code_revision", "trust_remote_code", "proxies"}
+)
+
+
 def hub_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `from_pretrained`'s arguments that say where from and how to download."""
+    """Those of `from_pretrained`'s arguments that say where from and how to download.
+
+    Raises:
+        TypeError: If there is another, which would otherwise be dropped without a word.
+    """
+    unknown = [key for key in values if key not in (*HUB_ARGUMENTS, *_PASSED_ALONG)]
+    if unknown:
+        raise TypeError(
+            f"Unexpected argument{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown))}; of those that say how to "
+            f"download there are {', '.join(HUB_ARGUMENTS)}. Precision is `dtype`, a language one of `languages`."
+        )
     return {key: values[key] for key in HUB_ARGUMENTS if values.get(key) is not None}
+
+
+def elsewhere(hub: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that hold for another repository too: a revision is one repository's own."""
+    return {key: value for key, value in hub.items() if key != "revision"}
 
 
 def is_repository_id(name: str | Path) -> bool:
@@ -85,7 +106,9 @@ def read_config(folder: Path) -> CCRConfig:
     """
     kind = read_json(folder / CONFIG).get("model_type")
     if kind != "ccr":
-        raise AdapterError(f"'{folder}' holds a {kind!r} model, not an adapter repository of this package.")
+        raise AdapterError(
+            f"'{folder}' holds a {kind!r} model, a base perhaps, and not an adapter repository of this package."
+        )
     return CCRConfig.from_pretrained(str(folder))
 
 

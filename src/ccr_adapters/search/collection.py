@@ -142,7 +142,7 @@ class Collection:
             batch_size: Pictures a forward pass.
             workers: Threads that read and decode.
             keep: Leave in the index what is gone from a source.
-            allow_empty: Believe that a source has nothing any more.
+            allow_empty: Remove what came from a source that looks empty now.
             show_progress: A bar; default where there is a terminal.
 
         Returns:

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from ccr_adapters.errors import BusyError, CaptionError, CCRError, ConfigError, 
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.registry import is_base
 from ccr_adapters.processing.captions import check_captions
+from ccr_adapters.processing.devices import default_device
 from ccr_adapters.search.encoder import PictureEncoder
 from ccr_adapters.search.interface import Vectors
 from ccr_adapters.serving.batching import Batcher
@@ -128,8 +128,8 @@ class Engine:
         extra = next((name for name in others if is_base(name, {})), None)
         if extra is not None:
             raise ConfigError(f"'{extra}' is a base. Name one base, first, or only adapters.")
-        model = CCRModel.from_base(first) if alone else CCRModel.from_pretrained(first, languages=[])
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+        model = CCRModel.from_pretrained(first, languages=[])
+        model.to(device or default_device())  # type: ignore[arg-type]
         return cls(
             model,
             others if alone else names,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from accelerate import PartialState
 from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -48,11 +50,17 @@ class CCRTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=True, metadata={"help": "mAR is a recall."})
     report_to: str | list[str] = field(default="none", metadata={"help": "Where to log beside the console."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept."})
+    # while one process fills the caches of a large corpus the others wait, and half an hour is too short for that
+    ddp_timeout: int = field(default=7 * 24 * 3600, metadata={"help": "Seconds that processes wait for each other."})
     # the only large buffer is the bank of cached vectors, the same in every process
     ddp_broadcast_buffers: bool | None = field(default=False, metadata={"help": "Send buffers at every step."})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
 
     def __post_init__(self) -> None:
+        on_cpu = self.use_cpu or os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+        if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # the group is made here: transformers hands its patience on to accelerators alone
+            PartialState(cpu=True, timeout=timedelta(seconds=self.ddp_timeout))
         super().__post_init__()
         if self.n_gpu > 1:
             # transformers would spread the rows over them, each with negatives of its own

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch import nn
+from accelerate.utils.memory import clear_device_cache
+from torch import Tensor, nn
 
 from ccr_adapters.errors import TrainingError
+from ccr_adapters.modeling.memory import ran_out
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def step_that_fits(
     chunk: int | None,
     parameters: Iterable[nn.Parameter],
     *,
+    buffers: Iterable[Tensor] = (),
     alone: bool = True,
     keep_gradients: bool = False,
 ) -> tuple[Result, int | None]:
@@ -36,6 +38,7 @@ def step_that_fits(
         rows: Rows of the batch.
         chunk: Rows at a time to begin with.
         parameters: What the step puts gradients on; those of a pass that broke off are dropped.
+        buffers: What a forward pass moves on; put back before another one.
         alone: No other process shares the step: it would wait for this one in the middle of its own.
         keep_gradients: The parameters hold gradients of earlier passes, which are kept.
 
@@ -46,18 +49,23 @@ def step_that_fits(
         TrainingError: If one row at a time is too many, or the process is not alone.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    before = [p.grad.clone() if keep_gradients and p.grad is not None else None for p in trained]
+    # who is not alone gets no second try
+    kept = keep_gradients and alone
+    before = [p.grad.clone() if kept and p.grad is not None else None for p in trained]
+    moved = [(buffer, buffer.clone()) for buffer in buffers] if alone else []
     draws, on_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     while True:
         try:
             return step(chunk), chunk
         except RuntimeError as error:
-            if not should_reduce_batch_size(error):
+            if not ran_out(error):
                 raise
             reason = str(error).partition("\n")[0]
         # only here, past the error, is nothing left that holds on to the pass that broke off
         for parameter, gradient in zip(trained, before, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()
+        for buffer, value in moved:
+            buffer.copy_(value)
         torch.set_rng_state(draws)
         torch.cuda.set_rng_state_all(on_devices)
         gc.collect()

@@ -8,7 +8,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding_video import frame_vectors
+from ccr_adapters.modeling.memory import in_halves
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.processing.ahead import ahead
 
@@ -55,6 +57,11 @@ def _reserve(path: Path) -> None:
                 raise
             # a file system that cannot promise room
             logger.debug("No room is reserved for '%s': %s", path, error)
+
+
+def _aside(path: Path) -> Path:
+    """A file to write in, of this process alone: others on other machines may have its number."""
+    return path.with_suffix(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _sweep(folder: Path) -> None:
@@ -143,11 +150,18 @@ class TargetCache:
 
     def source(self, captions: Sequence[str], *, batch_size: int = 128) -> np.ndarray:
         """Vectors of source captions by the frozen base, not normalised. (N, d), memory-mapped"""
-        # ids, not captions: they have the tokenizer and its settings in them
-        rows = self.model.processor.token_ids(captions)  # type: ignore[union-attr]
-        padding = self.model.processor.pad_to_max_length  # type: ignore[union-attr]
-        key = fingerprint(["source", self._base, *self._how, padding, *rows])
-        return self._array(key, len(captions), lambda out: self._encode_source(rows, out, batch_size))
+        processor = self.model.processor
+        lengths = np.zeros(len(captions), dtype=np.int32)
+
+        def parts() -> Iterator[Any]:
+            yield from ("source", self._base, *self._how, processor.pad_to_max_length)  # type: ignore[union-attr]
+            # ids, not captions: they have the tokenizer and its settings in them
+            for row, ids in enumerate(processor.token_rows(captions)):  # type: ignore[union-attr]
+                lengths[row] = len(ids)
+                yield ids
+
+        key = fingerprint(parts())
+        return self._array(key, len(captions), lambda out: self._encode_source(captions, lengths, out, batch_size))
 
     def visual(self, pictures: Sequence[Any], ids: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
         """Vectors of pictures by the frozen base, not normalised. (M, d), memory-mapped
@@ -188,7 +202,7 @@ class TargetCache:
             self._broken(path)
         if not path.with_suffix(".json").is_file():
             self._make_folder()
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
+            aside = _aside(path)
             try:
                 lengths = self._write_frames(videos, frames, aside, batch_size)
                 os.replace(aside, path)
@@ -232,7 +246,7 @@ class TargetCache:
             self._broken(path)
         self._make_folder()
         # each process writes its own file; the last rename wins, with the same bytes
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        aside = _aside(path)
         try:
             array = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
             _reserve(aside)
@@ -245,22 +259,36 @@ class TargetCache:
         return made
 
     @torch.inference_mode()
-    def _encode_source(self, rows: Sequence[list[int]], out: np.ndarray, batch_size: int) -> None:
+    def _encode_source(self, captions: Sequence[str], lengths: np.ndarray, out: np.ndarray, batch_size: int) -> None:
         processor, device = self.model.processor, self.model.device
-        order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-        for start in tqdm(range(0, len(order), batch_size), desc="Source captions", unit="batch", leave=False):
-            chosen = order[start : start + batch_size]
-            batch = processor.pad([rows[index] for index in chosen])  # type: ignore[union-attr]
+        order = np.argsort(-lengths, kind="stable").tolist()
+
+        def encode(chosen: list[int]) -> np.ndarray:
+            batch = processor.pad(processor.token_ids([captions[index] for index in chosen]))  # type: ignore[union-attr]
             inputs: dict[str, Tensor] = {"input_ids": batch.input_ids.to(device)}
             if not processor.pad_to_max_length:  # type: ignore[union-attr]
                 inputs["attention_mask"] = batch.attention_mask.to(device)
-            out[chosen] = self.model.base_features(**inputs).float().cpu().numpy()
+            found: np.ndarray = self.model.base_features(**inputs).float().cpu().numpy()
+            return found
+
+        for start in tqdm(range(0, len(order), batch_size), desc="Source captions", unit="batch", leave=False):
+            chosen = order[start : start + batch_size]
+            out[chosen] = in_halves(encode, chosen)
 
     @torch.inference_mode()
     def _encode_visual(self, pictures: Sequence[Any], out: np.ndarray, batch_size: int) -> None:
         model, processor = self.model, self.model.processor
         starts = range(0, len(pictures), batch_size)
         prepared = ahead(lambda start: processor.picture_inputs(pictures[start : start + batch_size]), starts)  # type: ignore[union-attr]
+
+        def encode(inputs: dict[str, Tensor]) -> np.ndarray:
+            moved = {
+                name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+                for name, value in inputs.items()
+            }
+            found: np.ndarray = pooler_output(model.get_image_features(**moved)).float().cpu().numpy()
+            return found
+
         for start, inputs in zip(tqdm(starts, desc="Pictures", unit="batch", leave=False), prepared, strict=True):
-            features = pooler_output(model.get_image_features(**inputs.to(model.device, model.dtype)))
-            out[start : start + len(features)] = features.float().cpu().numpy()
+            features = in_halves(encode, dict(inputs))
+            out[start : start + len(features)] = features

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
-import re
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,44 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ccr_adapters.data.samplers import LengthBucketSampler
-from ccr_adapters.errors import ConfigError, TrainingError
+from ccr_adapters.errors import TrainingError
 from ccr_adapters.methods import Method
+from ccr_adapters.modeling.memory import ran_out
 from ccr_adapters.training.arguments import CCRTrainingArguments
+from ccr_adapters.training.checkpoints import (
+    TRAINER_STATE,
+    WEIGHTS,
+    MarkComplete,
+    last_checkpoint,
+    save_state,
+    told_of_a_full_disk,
+)
 from ccr_adapters.training.memory import step_that_fits
+from ccr_adapters.training.optimiser import keep_tables_whole, parameter_groups
 from ccr_adapters.training.sharding import sharded_base
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "trainable.safetensors"
-COMPLETE = "complete.json"
 # mean cosine between different captions from which on they are one; untrained small encoders reach 0.99 in good health
 COLLAPSED = 0.9995
 # steps before anything is said about it
 WARM = 10
-_ROOM = "Make room on the disk, and start again: it goes on from the last whole checkpoint."
 Evaluate = Callable[[Method], dict[str, float]]
-
-
-class _MarkComplete(TrainerCallback):
-    """Writes the last file of a checkpoint, so that one which a dying process left half-written is known."""
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        PartialState().wait_for_everyone()  # each process has random states of its own in there
-        if state.is_world_process_zero and folder.is_dir():
-            aside = folder / f".{COMPLETE}"
-            aside.write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
-            os.replace(aside, folder / COMPLETE)
-        return control
 
 
 class _SetEpoch(TrainerCallback):
@@ -69,55 +62,10 @@ class _SetEpoch(TrainerCallback):
         return control
 
 
-def last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest whole checkpoint of a folder."""
-    found = []
-    for path in Path(output_dir).glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and (path / COMPLETE).is_file() and (path / WEIGHTS).is_file():
-            found.append((int(match.group(1)), path))
-    return max(found)[1] if found else None
-
-
-def remove_incomplete(output_dir: str | Path) -> list[str]:
-    """Remove checkpoints that were being written when a process died; returns their names."""
-    broken = [
-        path
-        for path in Path(output_dir).glob("checkpoint-*")
-        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir() and not (path / COMPLETE).is_file()
-    ]
-    for path in broken:
-        logger.warning("'%s' was not written to its end and is removed.", path)
-        shutil.rmtree(path)
-    return [path.name for path in broken]
-
-
-def save_state(method: Method, path: Path) -> None:
-    """Write what a method trains: aside, then moved, so that a reader never sees half a file.
-
-    Raises:
-        TrainingError: If the disk is full, or a weight is not finite. A gradient can spoil the weights one step before the
-            loss shows it, and such weights must not take the place of a good checkpoint.
-    """
-    state = {name: value.cpu().contiguous().clone() for name, value in method.trainable_state().items()}
-    spoiled = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if spoiled:
-        kept = last_checkpoint(path.parent) or last_checkpoint(path.parents[1])
-        raise TrainingError(
-            f"'{path}' was not written: {len(spoiled)} weights are not finite, the first is '{spoiled[0]}'. "
-            + (f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint had been written. ")
-            + "Lower the learning rate."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    try:
-        save_file(state, str(aside), metadata={"format": "pt"})
-        os.replace(aside, path)
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise TrainingError(f"'{path}' cannot be written ({error}). {_ROOM}") from error
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """What a forward pass in training changes beside gradients: the running means of batch normalisation."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [buffer for norm in norms if norm.training for buffer in norm.buffers()]
 
 
 class CCRTrainer(Trainer):
@@ -156,7 +104,8 @@ class CCRTrainer(Trainer):
         self._term_steps = 0
         self._collapsed = 0
         self._rows_at_once = args.mini_batch_size
-        self.add_callback(_MarkComplete())
+        self._marks = MarkComplete()
+        self.add_callback(self._marks)
         self._epochs = _SetEpoch(self.data_collator)
         self.add_callback(self._epochs)
 
@@ -165,6 +114,15 @@ class CCRTrainer(Trainer):
         method: Method = self.model
         with sharded_base(method.model, method) if self.args.shard_base else nullcontext():
             return super().train(*args, **kwargs)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those of earlier runs up to the checkpoint that this one resumed from included."""
+        return self._marks.seconds
+
+    def count_from(self, checkpoint: Path | None) -> None:
+        """Count the seconds of training from those of a checkpoint on."""
+        self._marks.count_from(checkpoint)
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -189,6 +147,7 @@ class CCRTrainer(Trainer):
             rows,
             allowed,
             model.parameters(),
+            buffers=_statistics(model),
             alone=self.args.world_size == 1,
             keep_gradients=self.args.gradient_accumulation_steps > 1,
         )
@@ -270,35 +229,11 @@ class CCRTrainer(Trainer):
         """Groups by what a parameter belongs to: adapters, the token embedding, discriminators."""
         if self.optimizer is None:
             method: Method = self.model
-            owner: dict[int, str] = {}
-            for kind in ("vocabulary", "auxiliary"):
-                for module in method.modules_of(kind):
-                    owner.update({id(parameter): kind for parameter in module.parameters()})
-            decayed = {
-                id(p) for name, p in method.named_parameters() if name in set(self.get_decay_parameter_names(method))
-            }
             args = self.args
-            rates = {
-                "vocabulary": args.vocabulary_learning_rate or args.learning_rate,
-                "auxiliary": args.auxiliary_learning_rate,
-                "adapter": args.learning_rate,
-            }
-            groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
-            for parameter in method.parameters():
-                if parameter.requires_grad:
-                    kind = owner.get(id(parameter), "adapter")
-                    # rows of a table that a batch does not touch must not shrink
-                    groups[kind, kind == "adapter" and id(parameter) in decayed].append(parameter)
-            if not groups:
-                raise ConfigError("Nothing is trainable. Call model.trainable(language) before training.")
-            settings = []
-            for (kind, decay), parameters in sorted(groups.items()):
-                group: dict[str, Any] = {"params": parameters, "lr": rates[kind], "name": kind}
-                group["weight_decay"] = args.weight_decay if decay else 0.0
-                if kind == "auxiliary":
-                    group["betas"] = (0.9, 0.999)
-                settings.append(group)
+            settings = parameter_groups(method, args, set(self.get_decay_parameter_names(method)))
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(args)
+            if kwargs.get("optim_bits") == 8:
+                keep_tables_whole(method)
             self.optimizer = optimizer_class(settings, **kwargs)
         return self.optimizer
 
@@ -311,11 +246,34 @@ class CCRTrainer(Trainer):
         method: Method = self.accelerator.unwrap_model(self.model)
         was_training = method.training
         method.eval()
-        found = {f"{metric_key_prefix}_{name}": value for name, value in self.evaluate_method(method).items()}
+        found = {f"{metric_key_prefix}_{name}": value for name, value in self._scores(method).items()}
         method.train(was_training)
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
+
+    def _scores(self, method: Method) -> dict[str, float]:
+        """The metrics; where memory runs out, once more without what the last step left behind.
+
+        Raises:
+            TrainingError: If that does not help.
+        """
+        evaluate: Any = self.evaluate_method
+        for attempt in range(2):
+            try:
+                found: dict[str, float] = evaluate(method)
+                return found
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
+                reason = str(error).partition("\n")[0]
+            clear_device_cache(garbage_collection=True)
+            logger.warning("Out of memory while scoring the validation set (%s), attempt %d.", reason, attempt + 1)
+        kept = last_checkpoint(str(self.args.output_dir))
+        raise TrainingError(
+            f"Out of memory while scoring the validation set at step {self.state.global_step} ({reason}). Last checkpoint: "
+            f"{kept or 'none'}. Lower `per_device_train_batch_size` or set `mini_batch_size`, and start again."
+        )
 
     # -------------------------------------------------------------------------------------------------- checkpoints
 
@@ -326,13 +284,22 @@ class CCRTrainer(Trainer):
             save_state(self.accelerator.unwrap_model(self.model), folder / WEIGHTS)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # which ones go is decided when this one is whole
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            super()._save_checkpoint(model, trial)
-        except RuntimeError as error:
-            # how torch tells a full disk
-            if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
-                raise
-            raise TrainingError(f"A checkpoint in '{self.args.output_dir}' cannot be written. {_ROOM}") from error
+            with told_of_a_full_disk(self.args.output_dir):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Stand where a training stood that had come to its end, without another step."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+        self._load_from_checkpoint(str(checkpoint))
+        best = self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best:
+            # beside this one, wherever the run lies by now
+            self._load_from_checkpoint(str(checkpoint.parent / Path(best).name))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         path = Path(resume_from_checkpoint) / WEIGHTS

@@ -148,10 +148,14 @@ def _tokens(tokenizer: Any) -> set[str]:
 
 
 def _spelling(code: str, style: str, tokens: set[str]) -> str | None:
-    """The first spelling of a language that is a token of the model."""
+    """The first spelling of a language that is a token of the model, and looks like a code: 'de' is a piece of words too."""
     language = find_language(code)
     candidates = [code.strip()] + (language.spellings(style) if language else [])
-    return next((name for name in candidates if STYLES[style].format(name) in tokens), None)
+    for name in candidates:
+        token = STYLES[style].format(name)
+        if token in tokens and re.fullmatch(SHAPES[style], token):
+            return name
+    return None
 
 
 def _known(style: str, tokens: set[str]) -> list[str]:

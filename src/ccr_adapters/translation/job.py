@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 JOB = "job.json"
 PARTS = "parts"
+LOCK = ".lock"
+_WHOLE = ".whole"
+_DECIDE = ("num_beams", "max_new_tokens")  # of the decoding; the size of a batch does not change what comes out
 PART_SIZE = 4096  # different captions of one part; its journal is read again after a kill
 
 
@@ -103,12 +107,75 @@ def translate_dataset(
             f"{translator.source}."
         )
     start = time.perf_counter()
-    data = load_rows(rows)
+    with nullcontext() if _finished(Path(output)) else _alone(Path(output)):
+        summary = _translate(
+            load_rows(rows),
+            Path(output),
+            translator,
+            back,
+            caption_column=caption_column,
+            limit=limit,
+            drop_empty=drop_empty,
+            decoding={"batch_size": batch_size, "num_beams": num_beams, "max_new_tokens": max_new_tokens},
+            part_size=part_size,
+            progress=progress,
+        )
+    summary.seconds = round(time.perf_counter() - start, 2) if summary.seconds else 0.0
+    return summary
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a folder only has to be read: many may do that at once, also where they may not write."""
+    try:
+        return json.loads((folder / JOB).read_text(encoding="utf-8"))["summary"] is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # what is wrong is said by who opens it
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process: two that translate the same would do it twice, and write over each other."""
+    # comes with huggingface_hub
+    from filelock import FileLock, Timeout
+
+    if folder.exists() and not folder.is_dir():
+        raise TranslationError(f"'{folder}' is a file. Choose a folder for the translations.")
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TranslationError(f"Another process translates into '{folder}'. Wait for it, or stop it.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # before the release: a file that another holds by then would be unlinked
+            (folder / LOCK).unlink()
+        lock.release()
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _translate(
+    data: Dataset,
+    output: Path,
+    translator: Translator,
+    back: Translator | None,
+    *,
+    caption_column: str,
+    limit: int | None,
+    drop_empty: bool,
+    decoding: dict[str, int],
+    part_size: int,
+    progress: bool,
+) -> TranslationSummary:
+    """The job of `translate_dataset`; its seconds are 0 when all was there already."""
     data = one_caption_a_row(data if limit is None else data.select(range(min(limit, len(data)))), caption_column)
     if not len(data):
         raise DataError("There are no rows to translate.")
     captions = find_captions(data)
-    job = _Job(Path(output))
+    job = _Job(output)
     found = job.open(
         {
             "captions": {
@@ -119,17 +186,17 @@ def translate_dataset(
             },
             "translator": translator.identity(),
             "back_translator": back.identity() if back else None,
-            "settings": {"num_beams": num_beams, "max_new_tokens": max_new_tokens, "drop_empty": drop_empty},
+            "settings": {**{name: decoding[name] for name in _DECIDE}, "drop_empty": drop_empty},
         },
         part_size,
     )
     if found["summary"] is not None:
         logger.info("'%s' is finished already.", output)
+        job.clean()  # a kill may have come between the last word and this
         return TranslationSummary(folder=str(output), **found["summary"])
-    decoding = {"batch_size": batch_size, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
     job.translate(data, captions, translator, back, decoding, progress=progress)
     summary = job.finish(data, captions, drop_empty=drop_empty)
-    summary.seconds = round(time.perf_counter() - start, 2)
+    summary.seconds = 1.0
     return summary
 
 
@@ -193,7 +260,7 @@ class _Job:
 
     def _occupied(self) -> bool:
         """Whether anything lies there but the job's file, half written when a kill came."""
-        return any(path.name != f".{JOB}" for path in self.folder.iterdir())
+        return any(path.name not in (f".{JOB}", LOCK) for path in self.folder.iterdir())
 
     def _write(self) -> None:
         aside = self.folder / f".{JOB}"
@@ -246,7 +313,7 @@ class _Job:
         for path, _, _ in self._bounds(captions):
             parts.append(Dataset.from_file(str(path)))
             counts.update(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-        aside = self.folder / ".whole"
+        aside = self.folder / _WHOLE
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         made = concatenate_datasets(parts)
@@ -282,9 +349,13 @@ class _Job:
             name: value for name, value in asdict(summary).items() if name not in ("folder", "seconds")
         }
         self._write()
-        shutil.rmtree(aside)
-        shutil.rmtree(self.parts)
+        self.clean()
         return summary
+
+    def clean(self) -> None:
+        """Remove what a finished job was made from."""
+        for left in (self.folder / _WHOLE, self.parts):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _both_ways(

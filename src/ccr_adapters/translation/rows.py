@@ -11,9 +11,9 @@ import numpy as np
 from datasets import Dataset, DatasetDict, LargeList, List, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
+from ccr_adapters.data.corpus import KINDS
 from ccr_adapters.errors import CaptionError, DataError
 
-KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 MADE = ("translation", "back_translation", "language", "translator")
 _BLOCK = 10_000
 

@@ -19,6 +19,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ccr_adapters.errors import CaptionError, MissingExtraError, TranslationError
 from ccr_adapters.modeling.fingerprint import weights_sha256
+from ccr_adapters.processing.bases import NO_REMOTE_CODE
+from ccr_adapters.processing.devices import default_device
 from ccr_adapters.translation.codes import resolve_codes
 
 logger = logging.getLogger(__name__)
@@ -105,14 +107,16 @@ class Translator:
             MissingExtraError: If its tokenizer needs sentencepiece and that is not installed.
         """
         try:
-            chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            chosen = torch.device(device or default_device())
         except RuntimeError as error:
             raise TranslationError(f"There is no device '{device}'; expected cpu, cuda or cuda:1.") from error
         kind = dtype or (torch.float32 if chosen.type == "cpu" else torch.bfloat16)
         path = str(name_or_path)
         try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(path, revision=revision, dtype=kind, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+            model = AutoModelForSeq2SeqLM.from_pretrained(
+                path, revision=revision, dtype=kind, use_safetensors=True, **NO_REMOTE_CODE
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, **NO_REMOTE_CODE)
         except ImportError as error:
             raise MissingExtraError(
                 f"The tokenizer of '{path}' needs sentencepiece: pip install 'ccr-adapters[translation]'"

@@ -1,0 +1,86 @@
+"""The command that chains everything, with real translators: translate, and back, look for noise, train, write a card."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, load_from_disk
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccr_adapters.cli.main import app
+from ccr_adapters.modeling import CCRModel
+
+FAST = [
+    "arguments.max_steps=2",
+    "arguments.use_cpu=true",
+    "arguments.per_device_train_batch_size=4",
+    "vocabulary.size=60",
+]
+
+
+@pytest.fixture
+def dataset(captions, tmp_path):
+    """Forty pictures with English captions of words that the translators know."""
+    noise = np.random.default_rng(0)
+    drawn = [Image.fromarray(noise.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(40)]
+    rows = {"image_id": [f"p{row}" for row in range(40)], "caption": captions(40), "image": drawn}
+    DatasetDict({"train": Dataset.from_dict(rows)}).save_to_disk(str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def run(*command):
+    return CliRunner().invoke(app, ["add-language", "de", *map(str, command)])
+
+
+@pytest.mark.parametrize("method", ["transfer", "nrccr"])
+def test_from_english_captions_to_an_adapter(method, dataset, marian, marian_back, bases, tmp_path):
+    output = tmp_path / "de"
+    command = [
+        "--base",
+        bases["clip"],
+        "--dataset",
+        dataset,
+        "--output",
+        output,
+        "--translator",
+        marian,
+        "--num-beams",
+        1,
+    ]
+    command += ["--method", method, "--minimum", 0, "--device", "cpu", *FAST]
+    command += ["--back-model", marian_back] if method == "nrccr" else []
+    command += ["adapter.r=4", "adapter.peft_type=DASD"] if method == "transfer" else ["head.space=8", "head.width=8"]
+    found = run(*command)
+    assert found.exit_code == 0, found.output
+    made = load_from_disk(str(output / "translations"))
+    assert ("back_translation" in made.column_names) == (method == "nrccr")
+    assert (output / "noise" / "noise.md").is_file()
+    adapter = output / "training" / "adapter"
+    assert CCRModel.from_pretrained(adapter).languages == ["de"]
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    assert "| machine translation | marian-en-de |" in card
+    assert "No caption in the target language that a person wrote" in card
+    # again: nothing is translated or trained twice
+    before = {path: path.stat().st_mtime_ns for path in (output / "translations").glob("data-*")}
+    again = run(*command)
+    assert again.exit_code == 0, again.output
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_rows_that_come_back_empty_are_left_out_and_counted(dataset, marian, marian_back, bases, tmp_path, monkeypatch):
+    """The translator back may say nothing; hours of translating are not lost for it."""
+    rows = load_from_disk(str(dataset))["train"]
+    texts = list(rows["caption"])
+    rows = rows.add_column("translation", texts).add_column("back_translation", ["", " ", *texts[2:]])
+    DatasetDict({"train": rows}).save_to_disk(str(tmp_path / "both"))
+    command = ["--base", bases["clip"], "--dataset", tmp_path / "both", "--output", tmp_path / "de"]
+    found = run(*command, "--method", "nrccr", "--minimum", 0, "head.space=8", "head.width=8", *FAST)
+    assert found.exit_code == 0, found.output
+    assert "2 rows have an empty back_translation and are left out." in found.output
+    summary = json.loads((tmp_path / "de" / "training" / "training_summary.json").read_text(encoding="utf-8"))
+    assert summary["pairs"] <= 38
+    card = (tmp_path / "de" / "training" / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "No caption in the target language" not in card  # nobody said who translated
