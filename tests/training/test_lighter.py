@@ -8,8 +8,10 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.methods import DASD
+from ccr_adapters.processing.collator import TargetCollator
 
 
 def losses(trainer):
@@ -94,3 +96,22 @@ def test_states_in_eight_bits_take_a_quarter_and_resume_bit_for_bit(toy, tmp_pat
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     same(again.model, whole.model)
     assert losses(whole) == pytest.approx(losses(plain), rel=0.05)
+
+
+def test_a_vocabularys_table_keeps_states_of_32_bits(toy, german_tokenizer, tmp_path):
+    """As transformers has it for embeddings: at a step most of their rows get no gradient."""
+    method = toy.method()
+    plan = VocabularyConfig(400, 32)
+    adapter = DASDConfig(r=64, condition_dim=64, generator_rank=4)
+    method.model.add_language("cs", adapter, tokenizer=german_tokenizer, vocabulary=plan)
+    method.model.trainable("cs")
+    own = DASD(method.model, "cs", method.terms)
+    collator = TargetCollator(own.model.processor, "cs", toy.visual, toy.image_index, source=toy.source)
+    trainer = toy.trainer(tmp_path, own, optim="adamw_8bit", max_steps=1, data_collator=collator)
+    trainer.train()
+    kept = trainer.optimizer.optimizer.state
+    states = {name: kept[p] for name, p in own.named_parameters() if p in kept}
+    kinds = {name: found["state1"].dtype for name, found in states.items()}
+    (table,) = [name for name in kinds if name.endswith("table.weight")]
+    assert kinds.pop(table) == torch.float32
+    assert torch.uint8 in kinds.values()
