@@ -137,7 +137,7 @@ class MarkComplete(TrainerCallback):
         PartialState().wait_for_everyone()  # each process has random states of its own in there
         if state.is_world_process_zero and folder.is_dir():
             aside = folder / f".{COMPLETE}"
-            done = {"step": state.global_step, "seconds": round(self.seconds, 1)}
+            done = {"step": state.global_step, "seconds": round(self.seconds, 3)}
             with told_of_a_full_disk(args.output_dir):
                 aside.write_text(json.dumps(done), encoding="utf-8")
                 os.replace(aside, folder / COMPLETE)
