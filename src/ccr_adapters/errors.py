@@ -77,3 +77,8 @@ class LimitError(CCRError, ValueError):
 
 class MissingItemError(CCRError, LookupError):
     """A collection has no picture of that name, or cannot show it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in a line; the name of its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -430,3 +430,12 @@ def test_no_repositorys_code_is_run_or_asked_about(where, build, bases, german_t
     (folder / "evil.py").write_text("raise SystemExit('run')", encoding="utf-8")
     with pytest.raises(AdapterError, match="cannot be (loaded|read)"):
         CCRModel.from_pretrained(tmp_path / "adapter")
+
+
+def test_an_error_that_says_nothing_is_told_by_its_kind(monkeypatch):
+    def silent(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", silent)
+    with pytest.raises(AdapterError, match=r"The base 'org/base' cannot be loaded \(OSError\)"):
+        CCRModel.from_base("org/base")

@@ -22,7 +22,7 @@ from ccr_adapters.corpora.plan import Shard
 from ccr_adapters.corpora.rows import Columns
 from ccr_adapters.corpora.shards import finished_shards, read_shard, shard_path
 from ccr_adapters.corpora.work import encode_shards
-from ccr_adapters.errors import CCRError, DataError
+from ccr_adapters.errors import CCRError, DataError, first_line
 from ccr_adapters.extras import require
 from ccr_adapters.modeling import CCRModel
 
@@ -180,7 +180,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         ray.init(**quiet, **({"address": address} if address else {"include_dashboard": False}))
     except (ConnectionError, ValueError) as error:
         raise DataError(
-            f"There is no Ray cluster at {address!r} ({str(error).splitlines()[0]}). Start one with `ray start --head`, or "
+            f"There is no Ray cluster at {address!r} ({first_line(error)}). Start one with `ray start --head`, or "
             "leave the address out to run on this machine alone."
         ) from error
     try:

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import torch
 from torch import nn
 
-from ccr_adapters.errors import ConfigError, ExportError
+from ccr_adapters.errors import ConfigError, ExportError, first_line
 from ccr_adapters.export.image import ImageExport
 from ccr_adapters.export.text import TextExport
 from ccr_adapters.modeling import CCRModel
@@ -62,4 +62,4 @@ def load_program(path: str | Path) -> nn.Module:
     try:
         return torch.export.load(path).module()
     except (BadZipFile, RuntimeError, ValueError, KeyError) as error:
-        raise ExportError(f"'{path}' is no program of torch.export ({str(error).splitlines()[0]}).") from error
+        raise ExportError(f"'{path}' is no program of torch.export ({first_line(error)}).") from error

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, first_line
 
 Shape = tuple[int, ...]
 
@@ -49,7 +49,7 @@ def read_checkpoint(path: str | Path) -> Any:
             "file, load it where it was made and save its state dict alone: torch.save(model.state_dict(), 'plain.pt')."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        told = str(error).splitlines()[0] if " " in str(error) else "it is cut off, or something else"
+        told = first_line(error) if " " in str(error) else "it is cut off, or something else"
         raise AdapterError(
             f"'{path}' cannot be read as a checkpoint ({told[:100].strip()}). Download it again; an archive (zip, tar) must "
             "be unpacked first, and a TorchScript file is not one."

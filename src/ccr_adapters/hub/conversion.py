@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, first_line
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.bases import resolve_base
 
@@ -81,7 +81,7 @@ def load_base(name: str | Path, **kwargs: Any) -> CCRModel:
         return CCRModel.from_base(str(name), **kwargs)
     except (OSError, ValueError) as error:
         raise AdapterError(
-            f"The base '{name}' cannot be loaded ({(str(error).splitlines() or ['no reason given'])[0]}). Say where it is: a "
+            f"The base '{name}' cannot be loaded ({first_line(error)}). Say where it is: a "
             "folder or a repository of transformers."
         ) from error
 
@@ -96,7 +96,7 @@ def load_tokenizer(name: str | Path, **kwargs: Any) -> Any:
         return AutoTokenizer.from_pretrained(resolve_base(name), **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise AdapterError(
-            f"The tokenizer '{name}' cannot be loaded ({(str(error).splitlines() or ['no reason given'])[0]}). Say where it "
+            f"The tokenizer '{name}' cannot be loaded ({first_line(error)}). Say where it "
             "is: a folder or a repository of transformers."
         ) from error
 

@@ -18,7 +18,7 @@ from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderConfig
 
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import find_text_encoder
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, first_line
 from ccr_adapters.full import FullConfig
 from ccr_adapters.hub.checkpoint import check, largest_difference, shapes_of
 from ccr_adapters.hub.clip_names import BASES, OPENAI, base_for, check_like_openai, to_transformers
@@ -95,7 +95,7 @@ def _load_bert(name: str | Path) -> Any:
         bert = AutoModel.from_pretrained(resolve_base(name), dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise AdapterError(
-            f"The base '{name}' cannot be loaded ({str(error).splitlines()[0]}). Say where mBERT is, with --base."
+            f"The base '{name}' cannot be loaded ({first_line(error)}). Say where mBERT is, with --base."
         ) from error
     if bert.config.model_type != "bert":
         raise AdapterError(f"The base '{name}' is a {bert.config.model_type!r} model; NRCCR stands on mBERT, a 'bert'.")

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.dasd.families import anatomy_of
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, first_line
 from ccr_adapters.modeling.adapter_folder import written_aside
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
@@ -55,7 +55,7 @@ def trim_base(
         tokenizer = AutoTokenizer.from_pretrained(place, **hub)
     except (OSError, ValueError) as error:
         raise AdapterError(
-            f"'{name}' is neither an adapter nor a base that transformers can load ({str(error).splitlines()[0]})."
+            f"'{name}' is neither an adapter nor a base that transformers can load ({first_line(error)})."
         ) from error
     model.eval()
     used = ids_in_use(tokenizer, texts) if texts else ids_of_scripts(tokenizer, languages)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from ccr_adapters.errors import ConfigError
+from ccr_adapters.errors import ConfigError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def in_halves(encode: Callable[[Any], np.ndarray], batch: Any) -> np.ndarray:
     except RuntimeError as error:
         if not ran_out(error):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
     # outside of the handler, which holds on to the tensors of the pass that failed
     clear_device_cache(garbage_collection=True)
     if rows == 1:

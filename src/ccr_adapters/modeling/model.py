@@ -20,7 +20,7 @@ from transformers.utils.generic import ModelOutput
 from ccr_adapters.configuration import CCRConfig
 from ccr_adapters.dasd import BASE, find_text_encoder
 from ccr_adapters.dasd.anatomy import width_of
-from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError, first_line
 from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
 from ccr_adapters.modeling.chunks import map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_ids, encode_image, encode_source, encode_text, map_visual
@@ -99,7 +99,7 @@ class CCRModel(CaptionPasses):
             try:
                 module = AutoModel.from_pretrained(resolve_base(name), revision=revision or "main", **kwargs)
             except (OSError, ValueError) as error:
-                raise AdapterError(f"The base '{name}' cannot be loaded ({str(error).splitlines()[0]}).") from error
+                raise AdapterError(f"The base '{name}' cannot be loaded ({first_line(error)}).") from error
         if processor is None and name:
             hub = {key: kwargs[key] for key in ("token", "cache_dir", "local_files_only") if key in kwargs}
             processor = CCRProcessor.for_base(resolve_base(name), module.config, revision=revision or "main", **hub)

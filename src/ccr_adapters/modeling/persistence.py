@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
-from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
+from ccr_adapters.errors import AdapterError, ConfigError, LanguageError, first_line
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, written_aside
 from ccr_adapters.modeling.card import write_card
 from ccr_adapters.modeling.checks import check_whole
@@ -52,26 +52,10 @@ def save_model(
     push_to_hub: bool = False,
     **kwargs: Any,
 ) -> None:
-    """Write an adapter repository: everything that the languages need but the base.
+    """`CCRModel.save_pretrained`, which says what the arguments are.
 
-    Files of an earlier save of the same languages, and of any adapter at the top of the folder, are replaced or removed.
-
-    Args:
-        model: The model.
-        save_directory: The folder. One language lies at its top, several get a folder each.
-        language: Only this one; default all.
-        dtype: Precision of the written weights; default as they are. `torch.float16`, or `"float16"`, halves the download.
-        row_tolerance: Write only those rows of a vocabulary with a `source` of which a value has moved further from it than
-            this; readers take the others from the source.
-        evidence: What was measured, for the card: `training`, `metrics`, ... (see `ccr_adapters.modeling.card`).
-        push_to_hub: Upload afterwards exactly what was written (`repo_id=`, by default the folder's name, `private=`,
-            `token=`, `revision=`, `commit_message=`, `replace=`; see `ccr_adapters.modeling.upload.upload`).
-        kwargs: Those arguments; those of transformers' own `save_pretrained` have no meaning here.
-
-    Raises:
-        ConfigError: If `dtype` is no precision that weights can be written in.
-        LanguageError: If there is no such language, or none at all.
-        TypeError: If an argument has another name.
+    Files of an earlier save of the same languages, and of any adapter at the top of the folder, are replaced or removed;
+    arguments of transformers' own `save_pretrained` have no meaning here.
     """
     unknown = [key for key in kwargs if key not in (*PUSH_ARGUMENTS, "repo_id", *_TRANSFORMERS_OWN)]
     if unknown:
@@ -137,32 +121,10 @@ def load_model(
     max_languages: int | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Load an adapter repository together with its base.
+    """`CCRModel.from_pretrained`, which says what the arguments are.
 
-    A base may be named instead, alone or with the `languages` that it shall learn: each comes from the one adapter
-    repository that the Hub lists for it, or from the one that is named (`languages={"de": "org/dasd-clip-de"}`).
-
-    Args:
-        cls: The model class, built as `cls(config, base, processor)`.
-        pretrained_model_name_or_path: Repository or folder.
-        base: The base as a model, or another place to load it from; it must have the same weights.
-        processor: The base's processor; by default it is loaded from where the base is named to be.
-        config: Not used: the repository's own is read. `AutoModel` passes one.
-        dtype: Precision of the base; default float32.
-        attn_implementation: Attention of the base, as transformers names it (`"sdpa"`, `"eager"`); default its own.
-        device_map: A device for the whole model (`"cuda"`, `"cpu"`); `"auto"` is the accelerator if there is one.
-        subfolder: Folder inside the repository.
-        languages: Only these; of a repository of the Hub, only their files are downloaded.
-        lazy: Load (and download) each language when it is first used.
-        max_languages: Most languages in memory at a time; the one not used for longest makes room, and is loaded again
-            when it is asked for. `None`: no bound.
-        kwargs: `revision`, `token`, `cache_dir`, `local_files_only`.
-
-    Raises:
-        AdapterError: If a file is missing, truncated or tampered with, or the base has other weights.
-        HubError: If a repository cannot be downloaded.
-        LanguageError: If a language is not there.
-        TypeError: If an argument has another name.
+    `cls` is built as `cls(config, base, processor)`. `config` is not used, since the repository's own is read: `AutoModel`
+    passes one.
     """
     hub, how = hub_arguments(kwargs), {"dtype": dtype, "attn_implementation": attn_implementation}
     name = pretrained_model_name_or_path
@@ -234,7 +196,7 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
         )
     except (OSError, ValueError) as error:
         raise AdapterError(
-            f"The base '{place}' that this adapter needs cannot be loaded ({str(error).splitlines()[0]}). Say where it is, or "
+            f"The base '{place}' that this adapter needs cannot be loaded ({first_line(error)}). Say where it is, or "
             "load it yourself and pass it, with `base=`."
         ) from error
     files = weight_files(place, own.base_revision, hub.get("cache_dir"))

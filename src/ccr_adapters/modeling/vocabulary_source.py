@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ccr_adapters.configuration import VocabularyConfig
-from ccr_adapters.errors import AdapterError, ConfigError
+from ccr_adapters.errors import AdapterError, ConfigError, first_line
 from ccr_adapters.processing.bases import NO_REMOTE_CODE
 
 
@@ -34,7 +34,7 @@ def source_table(name: str | Path, *, sha256: str | None = None, **kwargs: objec
         model = AutoModel.from_pretrained(str(name), dtype=torch.float32, **NO_REMOTE_CODE, **kwargs)
     except (OSError, ValueError) as error:
         raise AdapterError(
-            f"The model '{name}', from which a vocabulary's rows come, cannot be loaded ({str(error).splitlines()[0]})."
+            f"The model '{name}', from which a vocabulary's rows come, cannot be loaded ({first_line(error)})."
         ) from error
     table = model.get_input_embeddings()
     if table is None or not hasattr(table, "weight"):

@@ -9,7 +9,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ccr_adapters.data import tiny_clip_path
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, first_line
 
 # for `from_pretrained`: without it transformers would ask whoever sits at the terminal whether to run a repository's code,
 # one that an adapter names and nobody typed
@@ -51,7 +51,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), **NO_REMOTE_CODE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdapterError(
-            f"The tokenizer in '{folder}' cannot be read ({str(error).splitlines()[0]}). Download its files again."
+            f"The tokenizer in '{folder}' cannot be read ({first_line(error)}). Download its files again."
         ) from error
     return found
 

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ccr_adapters.errors import CCRError, HubError
+from ccr_adapters.errors import CCRError, HubError, first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # httpx's or httpx2's, as the installed client has it
@@ -141,7 +141,7 @@ def _answer(error: HfHubHTTPError, repo_id: str, revision: str | None, write: bo
         return f"'{repo_id}' was changed by somebody else meanwhile; nothing was pushed. Look at it, and push again."
     if status == 429 or status >= 500:
         return f"The Hub answered {status} for '{repo_id}', which passes as a rule. Try again later."
-    said = error.server_message or str(error).splitlines()[0]
+    said = error.server_message or first_line(error)
     return f"The Hub answered {status} for '{repo_id}': {said}"
 
 

@@ -11,7 +11,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 
-from ccr_adapters.errors import TrainingError
+from ccr_adapters.errors import TrainingError, first_line
 from ccr_adapters.modeling.memory import ran_out
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def step_that_fits(
         except RuntimeError as error:
             if not ran_out(error):
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
         # only here, past the error, is nothing left that holds on to the pass that broke off
         for parameter, gradient in zip(trained, before, strict=True):
             parameter.grad = None if gradient is None else gradient.clone()

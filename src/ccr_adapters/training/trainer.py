@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from ccr_adapters.data.samplers import LengthBucketSampler
-from ccr_adapters.errors import TrainingError
+from ccr_adapters.errors import TrainingError, first_line
 from ccr_adapters.methods import Method
 from ccr_adapters.modeling.memory import ran_out
 from ccr_adapters.training.arguments import CCRTrainingArguments
@@ -266,7 +266,7 @@ class CCRTrainer(Trainer):
             except RuntimeError as error:
                 if not ran_out(error):
                     raise
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
             clear_device_cache(garbage_collection=True)
             logger.warning("Out of memory while scoring the validation set (%s), attempt %d.", reason, attempt + 1)
         kept = last_checkpoint(str(self.args.output_dir))

@@ -106,9 +106,8 @@ def translate_dataset(
             f"The back-translator goes from {back.source} to {back.target}; expected {translator.target} to "
             f"{translator.source}."
         )
-    start = time.perf_counter()
     with nullcontext() if _finished(Path(output)) else _alone(Path(output)):
-        summary = _translate(
+        return _translate(
             load_rows(rows),
             Path(output),
             translator,
@@ -120,8 +119,6 @@ def translate_dataset(
             part_size=part_size,
             progress=progress,
         )
-    summary.seconds = round(time.perf_counter() - start, 2) if summary.seconds else 0.0
-    return summary
 
 
 def _finished(folder: Path) -> bool:
@@ -170,7 +167,8 @@ def _translate(
     part_size: int,
     progress: bool,
 ) -> TranslationSummary:
-    """The job of `translate_dataset`; its seconds are 0 when all was there already."""
+    """The job of `translate_dataset`, in a folder that nobody else writes to."""
+    start = time.perf_counter()
     data = one_caption_a_row(data if limit is None else data.select(range(min(limit, len(data)))), caption_column)
     if not len(data):
         raise DataError("There are no rows to translate.")
@@ -196,7 +194,7 @@ def _translate(
         return TranslationSummary(folder=str(output), **found["summary"])
     job.translate(data, captions, translator, back, decoding, progress=progress)
     summary = job.finish(data, captions, drop_empty=drop_empty)
-    summary.seconds = 1.0
+    summary.seconds = round(time.perf_counter() - start, 2)
     return summary
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from ccr_adapters.errors import CaptionError, MissingExtraError, TranslationError
+from ccr_adapters.errors import CaptionError, MissingExtraError, TranslationError, first_line
 from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.processing.bases import NO_REMOTE_CODE
 from ccr_adapters.processing.devices import default_device
@@ -122,13 +122,13 @@ class Translator:
                 f"The tokenizer of '{path}' needs sentencepiece: pip install 'ccr-adapters[translation]'"
             ) from error
         except OSError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise TranslationError(
                 f"The translator '{path}' cannot be loaded: {reason} Only safetensors are read; where a repository has none, "
                 "there may be a converted revision, for example revision='refs/pr/1'."
             ) from error
         except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise TranslationError(f"'{path}' is no translation model of transformers: {reason}") from error
         name = Path(path).resolve().name if Path(path).is_dir() else path
         commit = getattr(model.config, "_commit_hash", None) or revision

@@ -17,7 +17,7 @@ from ccr_adapters.data.benchmarks.problems import Problems
 from ccr_adapters.data.benchmarks.schema import Benchmark, HubCopy
 from ccr_adapters.data.benchmarks.visuals import Gallery, report_pictures, why_broken
 from ccr_adapters.data.retrieval_set import Column
-from ccr_adapters.errors import DataError
+from ccr_adapters.errors import DataError, first_line
 
 
 class HubRows:
@@ -108,7 +108,7 @@ class HubRows:
         except (DatasetsError, OSError, ValueError, KeyError) as error:
             if isinstance(error, DataError):
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise DataError(
                 f"{self.definition.name}: {self.name} cannot be loaded (split {self._split(language)}, columns "
                 f"{', '.join(columns)}: {type(error).__name__}: {reason}). Without the Hub, pass source= with the official "
@@ -177,7 +177,7 @@ def commit_of(definition: Benchmark) -> str:
     try:
         commit = HfApi().dataset_info(copy.repository, revision="main").sha
     except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise DataError(
             f"{definition.name}: no commit of {copy.repository} is pinned, and the newest cannot be asked for "
             f"({type(error).__name__}: {reason}). Without the Hub, pass source= with the official files. "
