@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--encode", action="store_true", help="encode the captions instead")
     parser.add_argument("--teacher", action="store_true", help="with the teacher's text pass")
     parser.add_argument("--pictures", action="store_true", help="with the image tower's pass")
+    parser.add_argument(
+        "--by-length", action="store_true", help="captions of like length together, as the trainer does"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args(argv)
@@ -49,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         with precision(args.device, args.bf16):
             model.encode_text(captions[: 16 * args.batch], code, show_progress=False)
     else:
-        step = step_of(setting, args.row, teacher=args.teacher, pictures=args.pictures)
+        how = {"teacher": args.teacher, "pictures": args.pictures, "by_length": args.by_length}
+        step = step_of(setting, args.row, **how)
         for _ in range(2):  # the optimiser has its states from the second on
             precise(step, args.device, args.bf16)()
     print(json.dumps({"megabytes": round(peak.megabytes(), 1), "threads": torch.get_num_threads()}))

@@ -123,7 +123,13 @@ def encode(setting: Setting) -> tuple[Seconds, str]:
 
 
 def step_of(
-    setting: Setting, row: str, *, model: CCRModel | None = None, teacher: bool = False, pictures: bool = False
+    setting: Setting,
+    row: str,
+    *,
+    model: CCRModel | None = None,
+    teacher: bool = False,
+    pictures: bool = False,
+    by_length: bool = False,
 ) -> Callable[[], None]:
     """One training step: forward, backward, optimiser.
 
@@ -133,6 +139,7 @@ def step_of(
         model: The row's model, where the caller has it.
         teacher: Encode the source captions too, in place of cached vectors.
         pictures: Encode the pictures too.
+        by_length: Encode captions of like length together, as this package's trainer does.
     """
     model, device = model or setting.model(row), setting.device
     if device == "cpu":  # as the command trains there: plain attention has the faster backward pass
@@ -159,14 +166,15 @@ def step_of(
                 visual = tower(pixel_values=pixels).image_embeds
             if schedule:
                 prefix_passes(model, input_ids)
-        terms = method(
-            target_input_ids=input_ids,
-            target_attention_mask=mask,
-            target_pooled_at=ends,
-            source_vectors=source,
-            visual_vectors=visual,
-            image_index=index,
-        )
+        with model.by_length(by_length):
+            terms = method(
+                target_input_ids=input_ids,
+                target_attention_mask=mask,
+                target_pooled_at=ends,
+                source_vectors=source,
+                visual_vectors=visual,
+                image_index=index,
+            )
         torch.stack([term.float() for term in terms.values()]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -175,10 +183,10 @@ def step_of(
 
 
 def steps(setting: Setting) -> dict[str, Callable[[], None]]:
-    """Training steps by name; DASD's vectors are cached, LoRA encodes its teacher's side as well."""
+    """Training steps by name; 'cached' is what this package's trainer does, against LoRA that encodes all it compares with."""
     rows = {TEACHER: step_of(setting, LORA, teacher=True)}
     for row in (LORA, STATIC, DYNAMIC, FREE):
-        rows[f"{row}, cached"] = step_of(setting, row)
+        rows[f"{row}, cached"] = step_of(setting, row, by_length=True)
     seen = setting.size.vision is not None
     rows[FULL_GENERATOR] = step_of(setting, FULL_GENERATOR, teacher=True, pictures=seen)
     if seen:

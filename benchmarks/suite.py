@@ -10,7 +10,9 @@ Every figure is a ratio within one process, its rows measured in turns: the medi
 that of the section's reference in the same round. Memory is that of a process for each row. The rows are the bare encoder,
 LoRA (r=16, all linear layers), MLA's static acquirer, DASD, DASD whose adapters start behind its frozen prefix, and the
 published schedule of DASD: every caption padded to 77 tokens, two passes of their own over the prefix, nothing cached.
-Encoders have random weights, on which speed does not depend. `compare.py` tells two runs apart.
+Steps called 'cached' are this package's: frozen vectors are read, and captions of like length are encoded together. The
+others encode all that they compare with, a batch padded to its longest. Encoders have random weights, on which speed does
+not depend. `compare.py` tells two runs apart.
 One size is written to the page's place `suite`, several to its place `sizes`.
 """
 
@@ -50,7 +52,7 @@ def memory(size: str, args: argparse.Namespace) -> Rows:
     """Peak memory of a training step, in a process for each row."""
     seen = SIZES[size].vision is not None
     rows: dict[str, tuple[str, list[str]]] = {TEACHER: (LORA, ["--teacher"])}
-    rows.update({f"{row}, cached": (row, []) for row in (LORA, STATIC, DYNAMIC, FREE)})
+    rows.update({f"{row}, cached": (row, ["--by-length"]) for row in (LORA, STATIC, DYNAMIC, FREE)})
     rows[FULL_GENERATOR] = (FULL_GENERATOR, ["--teacher", *(["--pictures"] if seen else [])])
     if seen:
         rows[PICTURES] = (LORA, ["--teacher", "--pictures"])

@@ -11,7 +11,7 @@ from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.full import FullConfig
 from ccr_adapters.methods import CL2CM, DASD, NRCCR, DASDTerms, EnglishFineTune, Transfer, TransferTerms
-from ccr_adapters.modeling import CCRModel, chunks
+from ccr_adapters.modeling import CCRModel, chunks, packing
 
 BANK = torch.randn(4, 32, generator=torch.Generator().manual_seed(9))
 ADAPTERS = {
@@ -53,20 +53,20 @@ def only(batch, *prefixes):
     return {key: value for key, value in batch.items() if key.startswith(prefixes)}
 
 
-def gradients(method, batch, chunk):
+def gradients(method, batch, chunk, by_length=False):
     """Loss, and the gradient of every trained parameter."""
     method.zero_grad()
     torch.manual_seed(7)  # CL2CM draws which words it masks
-    with method.model.in_chunks(chunk):
+    with method.model.in_chunks(chunk), method.model.by_length(by_length):
         loss = torch.stack([term.float() for term in method(**batch).values()]).sum()
     loss.backward()
     found = {n: p.grad.clone() for n, p in method.named_parameters() if p.requires_grad and p.grad is not None}
     return loss.detach(), found
 
 
-def same(method, batch, chunk):
+def same(method, batch, chunk, by_length=False):
     whole, expected = gradients(method, batch, None)
-    cut, found = gradients(method, batch, chunk)
+    cut, found = gradients(method, batch, chunk, by_length)
     assert torch.allclose(cut, whole, rtol=1e-5, atol=1e-6)
     assert found.keys() == expected.keys()
     assert len(expected) > 4
@@ -86,8 +86,37 @@ def test_gradients_are_those_of_one_batch(family, adapter, chunk, bases, rows, g
     same(METHODS["dasd"](model), only(rows(model), "target_", "source_vectors", "visual_", "image_"), chunk)
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Parts of a training batch may be of one row, or the batches of these tests would stay whole."""
+    monkeypatch.setattr(packing, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(packing, "_FEWEST_TOKENS", {"cpu": 1})
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "bert", "xlmr"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_gradients_by_length_are_those_of_one_batch(
+    family, adapter, chunk, bases, rows, german_tokenizer, small_parts, monkeypatch
+):
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases[family])
+    model.add_language("de", ADAPTERS[adapter](), tokenizer=german_tokenizer)
+    model.trainable("de")
+    shapes, whole = [], model._adapted_rows
+    monkeypatch.setattr(model, "_adapted_rows", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
+    batch = only(rows(model), "target_", "source_vectors", "visual_", "image_")
+    same(METHODS["dasd"](model), batch, chunk, by_length=True)
+    if family != "siglip":  # which reads its padding
+        lengths = batch["target_attention_mask"].sum(1)
+        assert len(shapes) > 2
+        passes = 2 if chunk else 1  # a checkpoint encodes again
+        assert sum(count * width for count, width in shapes[1:]) < passes * len(lengths) * int(lengths.max())
+
+
+@pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize("name", ["transfer", "cl2cm", "nrccr"])
-def test_methods_that_read_more_than_one_pass(name, bases, rows, german_tokenizer):
+def test_methods_that_read_more_than_one_pass(name, by_length, bases, rows, german_tokenizer, small_parts):
     torch.manual_seed(5)
     model = CCRModel.from_base(bases["bert"])
     head = HeadConfig(space=20, width=16, attention_heads=2, dropout=0.0) if name == "nrccr" else None
@@ -96,7 +125,12 @@ def test_methods_that_read_more_than_one_pass(name, bases, rows, german_tokenize
     model.trainable("de")
     method = METHODS[name](model)
     back = ["back_"] if name == "nrccr" else []
-    same(method.eval(), only(rows(model), "target_", "source_", "visual_", "image_", *back), 4)
+    same(
+        method.eval(),
+        only(rows(model), "target_", "source_", "visual_", "image_", *back),
+        None if by_length else 4,
+        by_length,
+    )
 
 
 def test_chunks_are_of_like_length_and_no_longer(bases, german, german_tokenizer):

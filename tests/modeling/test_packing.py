@@ -11,7 +11,7 @@ import torch
 
 from ccr_adapters.errors import CaptionError
 from ccr_adapters.modeling import CCRModel, encoding, packing
-from ccr_adapters.modeling.packing import passes, rows_a_pass
+from ccr_adapters.modeling.packing import gradient_chunks, passes, rows_a_pass, training_parts
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 
@@ -53,6 +53,53 @@ def test_a_pass_is_full_of_tokens_and_has_little_padding():
     assert max(places) <= 1024
     assert sorted(places)[len(places) // 2] > 0.95 * 1024
     assert sum(len(row) for row in rows) > 0.97 * sum(places)
+
+
+def lengths_of(count, longest=40, seed=0):
+    return [len(row) for row in rows_of(count, longest, seed)]
+
+
+def places_of(parts, lengths):
+    """Tokens of each part, padding included."""
+    return [len(part) * max(lengths[i] for i in part) for part in parts]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 129])
+def test_parts_of_a_training_batch_hold_every_row_once(count):
+    lengths = lengths_of(count)
+    parts = training_parts(lengths, torch.device("cpu"))
+    assert sorted(index for part in parts for index in part) == list(range(count))
+    assert all(len(part) >= 8 for part in parts[:-1])
+
+
+def test_parts_of_a_training_batch_have_little_padding():
+    lengths = lengths_of(128)
+    parts = training_parts(lengths, torch.device("cpu"))
+    assert sum(lengths) > 0.85 * sum(places_of(parts, lengths))
+    assert sum(lengths) < 0.6 * len(lengths) * max(lengths)
+
+
+def test_an_accelerator_gets_parts_that_are_worth_a_pass():
+    gpu = torch.device("cuda")
+    assert len(training_parts(lengths_of(128), gpu)) == 1
+    lengths = lengths_of(4096)
+    parts = training_parts(lengths, gpu)
+    assert len(parts) > 1
+    assert min(places_of(parts[:-1], lengths)) >= 8192 * 0.8
+
+
+def test_chunks_of_a_large_batch_hold_as_many_tokens_as_rows():
+    lengths = lengths_of(1000)
+    assert [len(chunk) for chunk in gradient_chunks(64, lengths, by_tokens=False)] == [64] * 15 + [40]
+    chunks = gradient_chunks(64, lengths, by_tokens=True)
+    assert sorted(index for chunk in chunks for index in chunk) == list(range(1000))
+    assert max(map(len, chunks)) <= 64
+    assert max(places_of(chunks, lengths)) <= 64 * sum(lengths) / 1000
+    # by rows alone the longest captions share a chunk, with twice the tokens
+    assert max(places_of(gradient_chunks(64, lengths, by_tokens=False), lengths)) > 1.5 * max(
+        places_of(chunks, lengths)
+    )
+    assert gradient_chunks(1, [30, 2], by_tokens=True) == [[0], [1]]
 
 
 def test_an_accelerator_takes_more_at_once():

@@ -11,7 +11,8 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
-from ccr_adapters.methods import DASDTerms, Method
+from ccr_adapters.methods import DASD, DASDTerms, Method
+from ccr_adapters.modeling import packing
 from ccr_adapters.training import CCRTrainingArguments
 
 
@@ -235,6 +236,45 @@ def test_few_rows_at_a_time_are_the_same_training(toy, tmp_path):
     assert runs["chunks"][0] == pytest.approx(runs["whole"][0], rel=1e-4)
     whole, chunks = runs["whole"][1], runs["chunks"][1]
     assert all(torch.allclose(chunks[name], value, atol=2e-4) for name, value in whole.items())
+
+
+def test_captions_of_like_length_together_are_the_same_training(toy, tmp_path, monkeypatch):
+    """Batches of eight captions of mixed lengths, each at once and in parts of one length."""
+    runs = {}
+    for name, fewest in (("whole", 99), ("parts", 1)):
+        monkeypatch.setattr(packing, "_FEWEST_ROWS", fewest)
+        monkeypatch.setattr(packing, "_FEWEST_TOKENS", {"cpu": fewest})
+        method, widths = toy.method(), []
+        encode = method.model._adapted_rows
+        monkeypatch.setattr(
+            method.model,
+            "_adapted_rows",
+            lambda ids, *rest, encode=encode, widths=widths: widths.append(ids.shape[1]) or encode(ids, *rest),
+        )
+        trainer = toy.trainer(tmp_path / name, method, learning_rate=1e-3, bucket_chunk=1)
+        trainer.train()
+        runs[name] = logged(trainer, "loss"), method.trainable_state(), widths
+    assert len(runs["whole"][2]) == 9  # a pass a step
+    assert len(runs["parts"][2]) > 18
+    assert runs["parts"][0] == pytest.approx(runs["whole"][0], rel=1e-4)
+    assert all(torch.allclose(runs["parts"][1][name], value, atol=2e-4) for name, value in runs["whole"][1].items())
+
+
+def test_processes_that_share_out_the_base_make_as_many_passes(toy, tmp_path):
+    met = []
+
+    class Watched(DASD):
+        def forward(self, **inputs):
+            met.append(self.model._like_length)
+            return super().forward(**inputs)
+
+    method = Watched(toy.method().model, "de", DASDTerms(cosine=1.0))
+    trainer = toy.trainer(tmp_path, method, max_steps=1)
+    trainer.train()
+    trainer.args.shard_base = True
+    trainer.compute_loss(method, toy.collator(method.model)(toy.data[:8]))
+    assert met == [True, False]
+    assert not method.model._like_length
 
 
 def test_rows_at_a_time_are_counted_from_one(tmp_path):

@@ -1,10 +1,12 @@
-"""A large batch in chunks: the activations of a few rows at a time, the gradients of the whole batch (GradCache).
+"""A batch in chunks: the activations of a few rows at a time (GradCache), or rows of like length together.
 
 A contrastive loss wants many rows, and memory holds the activations of few. Gao et al. 2021 (arXiv 2101.06983) encode
 once without a graph, take the gradient of the loss by the vectors, and encode again with a graph, chunk by chunk. Here each
 chunk is a checkpoint of torch, which comes to the same and leaves the rest to autograd: any objective, accumulation,
 several processes. A checkpoint draws the same dropout twice on the devices of the tensors that it is called with, and on no
 other: so each is called with one.
+
+Chunks that are kept instead, each no longer than its own longest caption, save the work and the memory that padding takes.
 """
 
 from __future__ import annotations
@@ -56,42 +58,44 @@ def map_in_chunks(encode: Callable[..., Tensor], rows: int, inputs: dict[str, An
 
 def encode_in_chunks(
     encode: Callable[..., Encoded],
-    rows: int,
+    chunks: Sequence[Sequence[int]],
     input_ids: Tensor,
     attention_mask: Tensor | None,
     pooled_at: Tensor | None,
     language: str | Sequence[str],
     source: bool,
     *,
+    recompute: bool,
     keep_states: bool,
-    lengths: Tensor | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> Encoded:
-    """`CCRModel`'s pass over captions, `rows` at a time; arguments and result as there.
+    """`CCRModel`'s pass over captions, a chunk at a time; arguments and result as there.
 
     A checkpoint hands on tensors alone, so the disentangled features leave it beside the vectors, and are put together by
     language, in the order of the rows. Token states are most of what outlives a chunk: without `keep_states` there are none.
 
     Args:
         encode: The pass over all its rows.
-        rows: Rows at a time.
+        chunks: Indices of the rows of each; every row once.
         input_ids: As there. (B, L)
         attention_mask: As there. (B, L)
         pooled_at: As there. (B,)
         language: As there.
         source: As there.
+        recompute: Keep vectors alone and encode again in the backward pass, or keep all activations.
         keep_states: Whether token states are wanted.
-        lengths: Where each caption's padding begins, if nothing reads it. Captions of like length are then encoded
-            together, and no further: a batch of thousands has a long caption somewhere. (B,)
+        lengths: Where each caption's padding begins, if nothing reads it: a chunk then goes no further than its longest,
+            and a batch of thousands has a long caption somewhere. (B,)
     """
     count, width = input_ids.shape
     codes = [language] * count if isinstance(language, str) else list(language)
-    ends_at = [width] * count if lengths is None else lengths.tolist()
-    order = sorted(range(count), key=lambda row: -ends_at[row])
+    ends_at = [width] * count if lengths is None else lengths
+    order = [row for chosen in chunks for row in chosen]
     vectors, states, passes = [], [], []
     features: dict[str, list[Features]] = {}
-    for piece in _slices(rows, count):
-        chosen = order[piece]
-        here, upto, own = input_ids.new_tensor(chosen), max(1, ends_at[chosen[0]]), [codes[row] for row in chosen]
+    for chosen in chunks:
+        here, upto = input_ids.new_tensor(chosen), max(1, *(ends_at[row] for row in chosen))
+        own = [codes[row] for row in chosen]
         met: list[Condition] = []
 
         def part(
@@ -104,7 +108,7 @@ def encode_in_chunks(
             halves = [half for each in condition.features.values() for half in (each.related, each.agnostic)]
             return vector, state if keep_states else state[:, :0], *halves
 
-        vector, state, *halves = checkpoint(part, here, use_reentrant=False)
+        vector, state, *halves = checkpoint(part, here, use_reentrant=False) if recompute else part()
         vectors.append(vector)
         # what nothing reads is 0
         states.append(F.pad(state, (0, 0, 0, width - upto)) if keep_states and lengths is not None else state)

@@ -15,6 +15,7 @@ from ccr_adapters.dasd.condition import ARGUMENT
 from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.modeling.chunks import encode_in_chunks, map_in_chunks, splits
 from ccr_adapters.modeling.host import LanguageHost
+from ccr_adapters.modeling.packing import fewest_tokens, gradient_chunks, training_parts
 from ccr_adapters.modeling.towers import TextTower
 from ccr_adapters.processing.captions import end_token_id, pad_token_id
 
@@ -23,6 +24,7 @@ class CaptionPasses(LanguageHost):
     """A base with its languages that turns ids of captions into vectors; what else it encodes is [`CCRModel`]'s."""
 
     _rows_at_once: int | None = None
+    _like_length = False
 
     def space(self, code: str | None) -> str | None:
         """Whose space the vectors of a language live in: its own code if it has a head, `None` for the base's."""
@@ -55,6 +57,19 @@ class CaptionPasses(LanguageHost):
             yield
         finally:
             self._rows_at_once = before
+
+    @contextmanager
+    def by_length(self, wanted: bool = True) -> Iterator[None]:
+        """Encode captions of like length together where gradients are wanted: what padding would cost is not computed.
+
+        The vectors are those of one pass, up to rounding. How many passes a batch takes then depends on its lengths, also
+        with `in_chunks`, so processes that must make the same calls, as those that share out the base, do without.
+        """
+        before, self._like_length = self._like_length, wanted
+        try:
+            yield
+        finally:
+            self._like_length = before
 
     def base_features(self, **inputs: Any) -> Tensor:
         """Features of the base, as if no adapter were there; not normalised. (B, d)"""
@@ -148,13 +163,23 @@ class CaptionPasses(LanguageHost):
         """Captions through the text tower with their adapters, to the base's space, in chunks where that is asked for."""
         given = (input_ids, attention_mask, pooled_at, language, source)
         with self.shelf.using(self, self._known_among(language)):
-            if splits(self._rows_at_once, len(input_ids)):
-                rows: Any = self._rows_at_once
+            recompute = splits(self._rows_at_once, len(input_ids))
+            # telling lengths makes the host wait for an accelerator, so only where there may be two parts
+            large = input_ids.numel() >= 2 * fewest_tokens(input_ids.device)
+            lengths, chunks = None, []
+            if recompute or (self._like_length and large and torch.is_grad_enabled()):
                 lengths = self._lengths(attention_mask, language)
-                return encode_in_chunks(self._adapted_rows, rows, *given, keep_states=keep_states, lengths=lengths)
-            return self._adapted_rows(*given)
+            if recompute:
+                padded = [input_ids.shape[1]] * len(input_ids)
+                chunks = gradient_chunks(self._rows_at_once or 1, lengths or padded, by_tokens=self._like_length)
+            elif lengths is not None:
+                chunks = training_parts(lengths, input_ids.device)
+            if len(chunks) < 2:
+                return self._adapted_rows(*given)
+            how: Any = {"recompute": recompute, "keep_states": keep_states, "lengths": lengths}
+            return encode_in_chunks(self._adapted_rows, chunks, *given, **how)
 
-    def _lengths(self, attention_mask: Tensor | None, language: str | Sequence[str]) -> Tensor | None:
+    def _lengths(self, attention_mask: Tensor | None, language: str | Sequence[str]) -> list[int] | None:
         """Where the padding of each caption begins; `None` where it cannot be told, or is read. (B,)"""
         if attention_mask is None or self._tower().family == "last":
             return None
@@ -164,7 +189,8 @@ class CaptionPasses(LanguageHost):
             if pad_to is not None or getattr(adapter, "sa_all_positions", False):
                 return None
         places = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
-        return (attention_mask.ne(0) * places).amax(dim=1)
+        found: list[int] = (attention_mask.ne(0) * places).amax(dim=1).tolist()
+        return found
 
     def _known_among(self, language: str | Sequence[str]) -> set[str]:
         """Languages of some rows, without the base, networks that only train, and those that are refused later."""

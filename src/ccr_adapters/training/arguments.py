@@ -22,7 +22,8 @@ class CCRTrainingArguments(TrainingArguments):
         auxiliary_learning_rate: Rate of discriminators (1e-4 in DASD, betas .9/.999, no weight decay).
         bucket_chunk: Batches that are sorted by length together.
         mini_batch_size: Rows that are encoded at a time, with the gradients of the whole batch (GradCache): thousands of
-            negatives in the memory of `mini_batch_size` rows, for a second forward pass. `None` encodes all at once.
+            negatives in the memory of `mini_batch_size` rows, for a second forward pass. Fewer where captions are long.
+            `None` keeps the activations of all.
         on_out_of_memory: `"chunk"` takes the step again with half of the rows at a time, until it fits, and goes on so, which
             changes the time and not the training; `"stop"` ends the run and says how many rows fit. Processes that share
             a batch always stop: the others cannot wait for one that tries again.

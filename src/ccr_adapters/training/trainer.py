@@ -166,7 +166,9 @@ class CCRTrainer(Trainer):
         num_items_in_batch: Any | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Sum of the method's terms; each is logged by its name."""
-        with self.accelerator.unwrap_model(model).model.in_chunks(self._rows_at_once):
+        host = self.accelerator.unwrap_model(model).model
+        # processes that gather the base's blocks together must all make as many passes
+        with host.in_chunks(self._rows_at_once), host.by_length(not self.args.shard_base):
             terms: dict[str, Tensor] = model(**inputs)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):
