@@ -21,6 +21,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from ccr_adapters.data.samplers import LengthBucketSampler
 from ccr_adapters.errors import TrainingError, first_line
@@ -167,8 +168,9 @@ class CCRTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Sum of the method's terms; each is logged by its name."""
         host = self.accelerator.unwrap_model(model).model
-        # processes that gather the base's blocks together must all make as many passes
-        with host.in_chunks(self._rows_at_once), host.by_length(not self.args.shard_base):
+        # processes that gather weights together must all make as many passes
+        gathers = self.args.shard_base or is_deepspeed_zero3_enabled()
+        with host.in_chunks(self._rows_at_once), host.by_length(not gathers):
             terms: dict[str, Tensor] = model(**inputs)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):
