@@ -13,7 +13,7 @@ published schedule of DASD: every caption padded to 77 tokens, two passes of the
 Steps called 'cached' are this package's: frozen vectors are read, and captions of like length are encoded together. The
 others encode all that they compare with, a batch padded to its longest. Encoders have random weights, on which speed does
 not depend. `compare.py` tells two runs apart.
-One size is written to the page's place `suite`, several to its place `sizes`.
+One size is written to the page's place `suite`, several to its place `sizes`, what a training step costs alone to `training`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--compiled", action="store_true", help="encode with torch.compile too, which compiles first")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
-    add_outputs(parser, "suite", "sizes")
+    add_outputs(parser, "suite", "sizes", "training")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
     args = parser.parse_args(argv)
     if args.quick:
@@ -168,7 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         f"medians of {counted(args.rounds, 'round')}",
     )
     found = {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
-    tell(args, "suite" if len(args.sizes) == 1 else "sizes", tables(figures), note, found)
+    alone = "training" if set(args.sections) <= {"step", "memory"} else "suite"
+    tell(args, alone if len(args.sizes) == 1 else "sizes", tables(figures), note, found)
     if args.plot:
         save_figure(ratio_bars(figures, note), args.plot)
     return 0

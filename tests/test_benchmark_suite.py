@@ -17,9 +17,8 @@ def run(programs, tmp_path_factory):
     """Folder of a run over the smallest towers, with all that it writes."""
     home = tmp_path_factory.mktemp("suite")
     (home / "captions.txt").write_text("\n".join(f"ein Hund {i} " + "im Schnee " * (i % 5) for i in range(40)))
-    (home / "page.md").write_text(
-        "# Page\n<!-- suite:begin -->\n<!-- suite:end -->\n<!-- sizes:begin -->\n<!-- sizes:end -->\n"
-    )
+    places = ("suite", "sizes", "training")
+    (home / "page.md").write_text("# Page\n" + "".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in places))
     options = [
         "--captions",
         str(home / "captions.txt"),
@@ -33,6 +32,7 @@ def run(programs, tmp_path_factory):
     ]
     outputs = ["--json", str(home / "a.json"), "--write", str(home / "page.md"), "--plot", str(home / "bars.png")]
     assert programs("suite").main([*options, "--sections", "encode", "step", "search", *outputs]) == 0
+    assert programs("suite").main([*options, "--sections", "step", "--write", str(home / "page.md")]) == 0
     return home
 
 
@@ -48,9 +48,11 @@ def test_every_row_is_measured(run):
     assert {"DASD, cached", "LoRA r=16, teacher's text pass", "LoRA r=16, text and image passes"} < rows["step"]
     assert len(found["targets"]) == 4
     assert (run / "bars.png").read_bytes().startswith(b"\x89PNG")
-    page = (run / "page.md").read_text()
-    assert "| encode" in page
-    assert "40 captions" in page
+    first, _, training = (run / "page.md").read_text().split("begin -->")[1:]
+    assert "| encode" in first
+    assert "40 captions" in first
+    assert "| step" in training
+    assert "| encode" not in training
 
 
 def test_the_rows_encode_the_same_captions(programs, run):

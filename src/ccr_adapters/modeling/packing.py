@@ -80,9 +80,15 @@ def training_parts(lengths: Sequence[int], device: torch.device) -> list[list[in
     """
     tokens = fewest_tokens(device)
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    return list(
-        like_length(order, lengths, lambda _: len(order), lambda longest: max(_FEWEST_ROWS, tokens // max(1, longest)))
-    )
+
+    def fewest(longest: int) -> int:
+        return max(_FEWEST_ROWS, tokens // max(1, longest))
+
+    parts = list(like_length(order, lengths, lambda _: len(order), fewest))
+    if len(parts) > 1 and len(parts[-1]) < fewest(lengths[parts[-1][0]]):
+        last = parts.pop()
+        parts[-1] += last
+    return parts
 
 
 def gradient_chunks(rows: int, lengths: Sequence[int], *, by_tokens: bool) -> list[list[int]]:
