@@ -38,6 +38,10 @@ from step_cost import step_costs
 from writing import write_into
 
 
+# where the tables of each training stand on a page
+PLACES = {"2900": "methods_2900", "all": "methods_all", "tiny": "methods_tiny"}
+
+
 def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     """All cells of a run."""
     cells: list[dict[str, Any]] = []
@@ -155,8 +159,8 @@ def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
         else:
             for regime, own in grouped(cells, lambda cell: cell["regime"]).items():
                 tables = markdown_table(table(own)), markdown_table(over_languages(own, args.reference))
-                write_into(args.write, "\n\n".join(tables), f"methods {regime}")
-            write_into(args.write, note, "methods note")
+                write_into(args.write, "\n\n".join(tables), PLACES[regime])
+            write_into(args.write, note, "methods_note")
     write_metrics(args.output / "table.json", result)
 
 

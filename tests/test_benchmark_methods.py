@@ -123,7 +123,7 @@ def test_tables_of_an_archive_are_written_each_to_its_place(methods, tmp_path, c
     cells.append(cell("mla", 0, [300, 400], regime="all", pairs=None, epochs=2.0))
     sys.modules["archive"].add_to_archive(tmp_path / "cells.parquet", cells)
     page = tmp_path / "page.md"
-    places = ("methods note", "methods 2900", "methods all", "methods tiny")
+    places = ("methods_note", *methods.PLACES.values())
     page.write_text("\n".join(f"<!-- {name}:begin -->\nbefore\n<!-- {name}:end -->" for name in places))
     given = ["--archive", str(tmp_path / "cells.parquet"), "--output", str(tmp_path / "runs"), "--finished"]
     assert methods.main([*given, "--languages", "de", "--seeds", "0", "1", "2", "--write", str(page)]) == 0
