@@ -37,7 +37,6 @@ from multi30k import packaged_encoder
 from step_cost import step_costs
 from writing import write_into
 
-
 # where the tables of each training stand on a page
 PLACES = {"2900": "methods_2900", "all": "methods_all", "tiny": "methods_tiny"}
 
