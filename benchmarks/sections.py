@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.evaluation import evaluate_retrieval
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.modeling.packing import training_parts
 from ccr_adapters.processing.captions import pad_ids, token_ids
 from ccr_adapters.search import FaissIndex
 from measure import alternating, precise
@@ -122,6 +124,23 @@ def encode(setting: Setting) -> tuple[Seconds, str]:
     return setting.timed(rows), NAIVE
 
 
+def batch_of(setting: Setting) -> tuple[list[str], list[list[int]]]:
+    """Captions of a training step, and their ids."""
+    captions = (setting.captions * (1 + setting.batch // len(setting.captions)))[: setting.batch]
+    return captions, token_ids(captions, setting.tokenizer, LONGEST)
+
+
+def tokens_a_row(setting: Setting) -> str:
+    """What the captions of a training step hold, what one batch of them is padded to, and what its parts are."""
+    lengths = [len(ids) for ids in batch_of(setting)[1]]
+    parts = training_parts(lengths, torch.device(setting.device))
+    cut = sum(len(part) * max(lengths[index] for index in part) for part in parts)
+    return (
+        f"{statistics.mean(lengths):.1f} tokens a row, padded to {max(lengths)}, "
+        f"in parts of like length to {cut / len(lengths):.1f}"
+    )
+
+
 def step_of(
     setting: Setting,
     row: str,
@@ -145,8 +164,7 @@ def step_of(
     if device == "cpu":  # as the command trains there: plain attention has the faster backward pass
         model.base.set_attn_implementation("eager")
     schedule = row == FULL_GENERATOR
-    captions = (setting.captions * (1 + setting.batch // len(setting.captions)))[: setting.batch]
-    ids = token_ids(captions, setting.tokenizer, LONGEST)
+    captions, ids = batch_of(setting)
     batch = pad_ids(ids, 0, LONGEST if schedule else None)
     input_ids, mask, ends = (part.to(device) for part in (batch.input_ids, batch.attention_mask, batch.pooled_at))
     chosen = model.trainable(LANGUAGE)

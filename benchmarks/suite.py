@@ -13,7 +13,8 @@ published schedule of DASD: every caption padded to 77 tokens, two passes of the
 Steps called 'cached' are this package's: frozen vectors are read, and captions of like length are encoded together. The
 others encode all that they compare with, a batch padded to its longest. Encoders have random weights, on which speed does
 not depend. `compare.py` tells two runs apart.
-One size is written to the page's place `suite`, several to its place `sizes`, what a training step costs alone to `training`.
+One size is written to the page's place `suite`, several to its place `sizes`, what a training step costs alone to `training`;
+`--place` names another.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from tqdm import tqdm
 from ccr_adapters.evaluation import save_figure
 from ccr_adapters.processing.vocabulary import train_tokenizer
 from measure import against, counted, exact_memory, machine, machine_line
-from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting
+from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting, tokens_a_row
 from speed import captions_of
 from suite_plot import ratio_bars
 from towers import DYNAMIC, FREE, FULL_GENERATOR, LONGEST, LORA, SIZES, STATIC
-from writing import Rows, add_outputs, tell, verdict
+from writing import Rows, page_with, tell, verdict
 
 # section, row, row that it is compared with, how the quotient is to stand to the target
 TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
@@ -133,11 +134,22 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--compiled", action="store_true", help="encode with torch.compile too, which compiles first")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
-    add_outputs(parser, "suite", "sizes", "training")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--write", metavar="PAGE", help="also put the tables into this page, after its marker")
+    parser.add_argument(
+        "--place", metavar="NAME", help="of the marker: <!-- NAME:begin -->; default by what is measured"
+    )
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
     args = parser.parse_args(argv)
     if args.quick:
         args.count, args.batch, args.gallery, args.index = 128, 16, 200, 2000
+    alone = "training" if set(args.sections) <= {"step", "memory"} else "suite"
+    args.place = args.place or (alone if len(args.sizes) == 1 else "sizes")
+    if args.write:
+        try:
+            args.write = page_with([args.place])(args.write)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --write: {error}")
     return args
 
 
@@ -151,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer = train_tokenizer(everything, size=8000, max_length=LONGEST)
     captions = everything[: args.count]
     figures: Rows = []
+    shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16, args.compiled)
     planned = [(size, section) for size in args.sizes for section in args.sections]
     with tqdm(planned, unit="section", disable=None) as bar:
         for size, section in bar:
@@ -158,18 +171,17 @@ def main(argv: list[str] | None = None) -> int:
             if section == "memory":
                 figures += memory(size, args)
             else:
-                shape = (args.rounds, args.batch, args.gallery, args.index, args.device, args.bf16, args.compiled)
                 figures += timed(section, size, Setting(SIZES[size], tokenizer, captions, *shape))
     settings = {key: getattr(args, key) for key in ("count", "batch", "gallery", "index", "rounds", "bf16", "quick")}
     facts = machine(args.device)
-    note = machine_line(
-        facts,
-        f"{len(captions)} captions, steps of {args.batch} rows{' in bf16' if args.bf16 else ''}, "
-        f"medians of {counted(args.rounds, 'round')}",
-    )
+    what = [f"{len(captions)} captions"] if "encode" in args.sections else []
+    if {"step", "memory"} & set(args.sections):
+        rows = tokens_a_row(Setting(SIZES[args.sizes[0]], tokenizer, captions, *shape))
+        what.append(f"steps of {counted(args.batch, 'row')} ({rows})")
+    what += ["in bf16"] if args.bf16 else []
+    note = machine_line(facts, ", ".join([*what, f"medians of {counted(args.rounds, 'round')}"]))
     found = {"machine": facts, "settings": settings, "figures": figures, "targets": targets(figures)}
-    alone = "training" if set(args.sections) <= {"step", "memory"} else "suite"
-    tell(args, alone if len(args.sizes) == 1 else "sizes", tables(figures), note, found)
+    tell(args, args.place, tables(figures), note, found)
     if args.plot:
         save_figure(ratio_bars(figures, note), args.plot)
     return 0

@@ -54,11 +54,13 @@ def add_outputs(parser: argparse.ArgumentParser, *names: str) -> None:
     places = " and ".join(f"<!-- {name}:begin -->" for name in names)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument(
-        "--write", type=_page_with(names), metavar="PAGE", help=f"also put the tables into this page, after {places}"
+        "--write", type=page_with(names), metavar="PAGE", help=f"also put the tables into this page, after {places}"
     )
 
 
-def _page_with(names: Sequence[str]) -> Callable[[str], Path]:
+def page_with(names: Sequence[str]) -> Callable[[str], Path]:
+    """Reader of an argument that names a page, which must have places of these names."""
+
     def page(text: str) -> Path:
         path = Path(text)
         try:

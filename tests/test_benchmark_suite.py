@@ -17,7 +17,7 @@ def run(programs, tmp_path_factory):
     """Folder of a run over the smallest towers, with all that it writes."""
     home = tmp_path_factory.mktemp("suite")
     (home / "captions.txt").write_text("\n".join(f"ein Hund {i} " + "im Schnee " * (i % 5) for i in range(40)))
-    places = ("suite", "sizes", "training")
+    places = ("suite", "sizes", "training", "small")
     (home / "page.md").write_text("# Page\n" + "".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in places))
     options = [
         "--captions",
@@ -32,7 +32,9 @@ def run(programs, tmp_path_factory):
     ]
     outputs = ["--json", str(home / "a.json"), "--write", str(home / "page.md"), "--plot", str(home / "bars.png")]
     assert programs("suite").main([*options, "--sections", "encode", "step", "search", *outputs]) == 0
-    assert programs("suite").main([*options, "--sections", "step", "--write", str(home / "page.md")]) == 0
+    alone = [*options, "--sections", "step", "--write", str(home / "page.md")]
+    assert programs("suite").main(alone) == 0
+    assert programs("suite").main([*alone, "--batch", "8", "--place", "small"]) == 0
     return home
 
 
@@ -48,11 +50,35 @@ def test_every_row_is_measured(run):
     assert {"DASD, cached", "LoRA r=16, teacher's text pass", "LoRA r=16, text and image passes"} < rows["step"]
     assert len(found["targets"]) == 4
     assert (run / "bars.png").read_bytes().startswith(b"\x89PNG")
-    first, _, training = (run / "page.md").read_text().split("begin -->")[1:]
+    first, _, training, small = (run / "page.md").read_text().split("begin -->")[1:]
     assert "| encode" in first
     assert "40 captions" in first
     assert "| step" in training
     assert "| encode" not in training
+    assert "steps of 16 rows (" in training
+    assert "captions," not in training  # nothing was encoded
+    assert "| step" in small
+
+
+def test_a_page_without_the_place_is_refused_first(programs, run, capsys):
+    with pytest.raises(SystemExit):
+        programs("suite").parsed(["--write", str(run / "page.md"), "--place", "elsewhere"])
+    assert "<!-- elsewhere:begin -->" in capsys.readouterr().err
+
+
+def test_the_tokens_of_a_step_are_told(programs, run):
+    """Nine short captions and a long one: a batch is padded to that, its parts to what there is."""
+    sections = programs("sections")
+    tokenizer = programs("speed").train_tokenizer(["a b c d"] * 3, size=60, max_length=77)
+    captions = ["a"] * 9 + [" ".join("abcd" * 7)]
+    lengths = [len(ids) for ids in sections.token_ids(captions, tokenizer, 77)]
+    setting = sections.Setting(sections_size(programs), tokenizer, captions, 1, 10, 10, 10)
+    mean = sum(lengths) / 10
+    whole = f"{mean:.1f} tokens a row, padded to {max(lengths)}, in parts of like length to "
+    # ten rows are fewer than the tokens of two parts
+    assert sections.tokens_a_row(setting) == f"{whole}{max(lengths):.1f}"
+    setting.batch = 400
+    assert sections.tokens_a_row(setting) == f"{whole}{mean:.1f}"
 
 
 def test_the_rows_encode_the_same_captions(programs, run):

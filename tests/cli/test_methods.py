@@ -97,18 +97,22 @@ def test_videos_are_learned_from_their_frames(recipe, with_back):
     shown = {"videos": videos, "visual": None}
     asked = dataclasses.replace(with_back.validation, **shown)
     corpus = dataclasses.replace(with_back, validation=asked, test={"test": asked}, **shown)
-    arguments = {**recipe().arguments, "max_steps": 80, "learning_rate": 3e-3, "save_strategy": "no"}
-    stages = [{"name": "joint", "terms": {"cycle": 0.0}}]
+    arguments = {**recipe().arguments, "max_steps": 200, "learning_rate": 3e-3, "save_strategy": "no"}
+    arguments["max_grad_norm"] = 10.0
+    # the triplets alone: what is asked is whether frames can be told apart, and the other terms slow that down
+    terms = {"cycle": 0.0, "similarity": 0.0, "feature": 0.0, "adversarial": 0.0}
     scores = {}
     for frames in (0, 6):
-        plan = plan_for(
-            recipe, "nrccr", f"run{frames}", head={**HEAD, "frames": frames}, arguments=arguments, stages=stages
+        head = {**HEAD, "frames": frames, "dropout": 0.0}
+        stages = [{"name": "joint", "terms": terms}]
+        outcome = run_recipe(
+            plan_for(recipe, "nrccr", f"run{frames}", head=head, arguments=arguments, stages=stages), corpus
         )
-        outcome = run_recipe(plan, corpus)
         scores[frames] = outcome.metrics["test/de"].t2i.r1
         again = evaluate_model(CCRModel.from_pretrained(outcome.adapter), asked, "de")
         assert again.sum_r == outcome.metrics["test/de"].sum_r
-    assert scores[6] > scores[0]
+    # far apart, whatever a machine's rounding makes of it: two videos of the same frames are one without their order
+    assert scores[6] > scores[0] + 20
 
 
 def test_a_head_maps_vectors_of_any_width(recipe, with_back):
