@@ -15,7 +15,7 @@ CHECKED := src tests $(wildcard examples benchmarks docs/site)
 EXAMPLES := search_my_photos add_a_language compare_methods multilingual_service convert_checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-test env-dev env-docs env-benchmarks demo examples test test-oldest lint format docs serve-docs clean distclean
+.PHONY: help env env-test env-dev env-docs env-benchmarks demo examples test test-deepspeed test-oldest lint format docs serve-docs clean distclean
 
 help: ## List these commands
 	@echo "usage: make COMMAND [PYTHON=python3.12] [VENV=.venv]"
@@ -29,6 +29,15 @@ examples: env-test ## Run the gallery of examples, each under two minutes
 
 test: env-test ## Run the tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
+
+# Beside the environment, not in it: where DeepSpeed can be imported, other libraries take it up.
+DEEPSPEED := build/deepspeed
+DEEPSPEED_PINS := deepspeed==0.17.6 einops==0.8.2 hjson==3.1.0 ninja==1.13.2 py-cpuinfo==9.0.0
+
+test-deepspeed: env-test ## Train in two processes with DeepSpeed, which needs a C++ compiler
+	@$(PIP) install -qq $(PIP_FLAGS) --no-deps --upgrade --target $(DEEPSPEED) $(DEEPSPEED_PINS)
+	@PATH="$(CURDIR)/$(DEEPSPEED)/bin:$$PATH" PYTHONPATH=$(CURDIR)/$(DEEPSPEED) \
+		$(BIN)/python -m pytest tests/training/deepspeed_zero2.py
 
 # What depends on those libraries; the rest of the tests needs extras, which ask for newer ones.
 OLDEST := tests/dasd tests/full tests/modeling tests/methods tests/training tests/processing tests/hub

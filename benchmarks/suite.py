@@ -36,8 +36,9 @@ from sections import NAIVE, PICTURES, SECTIONS, TEACHER, Setting, tokens_a_row
 from speed import captions_of
 from suite_plot import ratio_bars
 from towers import DYNAMIC, FREE, FULL_GENERATOR, LONGEST, LORA, SIZES, STATIC
-from writing import Rows, page_with, tell, verdict
+from writing import Rows, add_outputs, page_with, tell, verdict
 
+PLACES = ("suite", "sizes", "training", "training_small")
 # section, row, row that it is compared with, how the quotient is to stand to the target
 TARGETS: tuple[tuple[str, str, str, str, float], ...] = (
     ("encode", NAIVE, DYNAMIC, "at least", 1.5),
@@ -134,11 +135,8 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--compiled", action="store_true", help="encode with torch.compile too, which compiles first")
     parser.add_argument("--quick", action="store_true", help="few captions and rows: to see that it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--write", metavar="PAGE", help="also put the tables into this page, after its marker")
-    parser.add_argument(
-        "--place", metavar="NAME", help="of the marker: <!-- NAME:begin -->; default by what is measured"
-    )
+    add_outputs(parser)
+    parser.add_argument("--place", choices=PLACES, help="of a page, where to write; default: by what is measured")
     parser.add_argument("--plot", type=Path, help="picture to draw the ratios in")
     args = parser.parse_args(argv)
     if args.quick:
@@ -147,7 +145,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     args.place = args.place or (alone if len(args.sizes) == 1 else "sizes")
     if args.write:
         try:
-            args.write = page_with([args.place])(args.write)
+            page_with([args.place])(args.write)
         except argparse.ArgumentTypeError as error:
             parser.error(f"argument --write: {error}")
     return args

@@ -49,9 +49,9 @@ def add_outputs(parser: argparse.ArgumentParser, *names: str) -> None:
 
     Args:
         parser: The command line.
-        names: Of the markers that a page must have.
+        names: Of the markers that a page must have; none where the program looks for itself.
     """
-    places = " and ".join(f"<!-- {name}:begin -->" for name in names)
+    places = " and ".join(f"<!-- {name}:begin -->" for name in names) or "the marker of its place"
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument(
         "--write", type=page_with(names), metavar="PAGE", help=f"also put the tables into this page, after {places}"
@@ -61,7 +61,7 @@ def add_outputs(parser: argparse.ArgumentParser, *names: str) -> None:
 def page_with(names: Sequence[str]) -> Callable[[str], Path]:
     """Reader of an argument that names a page, which must have places of these names."""
 
-    def page(text: str) -> Path:
+    def page(text: str | Path) -> Path:
         path = Path(text)
         try:
             for name in names:

@@ -17,7 +17,7 @@ def run(programs, tmp_path_factory):
     """Folder of a run over the smallest towers, with all that it writes."""
     home = tmp_path_factory.mktemp("suite")
     (home / "captions.txt").write_text("\n".join(f"ein Hund {i} " + "im Schnee " * (i % 5) for i in range(40)))
-    places = ("suite", "sizes", "training", "small")
+    places = ("suite", "sizes", "training", "training_small")
     (home / "page.md").write_text("# Page\n" + "".join(f"<!-- {n}:begin -->\n<!-- {n}:end -->\n" for n in places))
     options = [
         "--captions",
@@ -34,7 +34,7 @@ def run(programs, tmp_path_factory):
     assert programs("suite").main([*options, "--sections", "encode", "step", "search", *outputs]) == 0
     alone = [*options, "--sections", "step", "--write", str(home / "page.md")]
     assert programs("suite").main(alone) == 0
-    assert programs("suite").main([*alone, "--batch", "8", "--place", "small"]) == 0
+    assert programs("suite").main([*alone, "--batch", "8", "--place", "training_small"]) == 0
     return home
 
 
@@ -60,10 +60,13 @@ def test_every_row_is_measured(run):
     assert "| step" in small
 
 
-def test_a_page_without_the_place_is_refused_first(programs, run, capsys):
+def test_a_page_without_the_place_is_refused_first(programs, tmp_path, capsys):
+    (tmp_path / "page.md").write_text("<!-- suite:begin -->\n<!-- suite:end -->\n")
+    write = ["--write", str(tmp_path / "page.md")]
+    assert programs("suite").parsed(write).place == "suite"
     with pytest.raises(SystemExit):
-        programs("suite").parsed(["--write", str(run / "page.md"), "--place", "elsewhere"])
-    assert "<!-- elsewhere:begin -->" in capsys.readouterr().err
+        programs("suite").parsed([*write, "--place", "training_small"])
+    assert "<!-- training_small:begin -->" in capsys.readouterr().err
 
 
 def test_the_tokens_of_a_step_are_told(programs, run):
