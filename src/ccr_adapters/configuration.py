@@ -211,6 +211,10 @@ class CCRConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if not isinstance(self.languages, (dict, type(None))):
             raise ConfigError(f"`languages` is {self.languages!r}; expected one configuration by language code.")
+        for code in self.languages or {}:
+            # a code becomes the name of a folder, and of a module
+            if not code or set(code) & set("./\\"):
+                raise ConfigError(f"`languages` names {code!r}, which is no language code.")
         self.languages = {
             code: value if isinstance(value, LanguageConfig) else LanguageConfig.from_dict(value)
             for code, value in (self.languages or {}).items()

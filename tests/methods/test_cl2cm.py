@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
@@ -24,7 +25,10 @@ from ccr_adapters.objectives import (
 )
 
 PUBLISHED = CL2CM.stages["joint"]
-KINDS = {"full": lambda: FullConfig(), "dasd": lambda: DASDConfig(r=4, condition_dim=16, generator_rank=4)}
+DYNAMIC = {"r": 4, "condition_dim": 16, "generator_rank": 4}
+KINDS = {"full": lambda: FullConfig(), "dasd": lambda: DASDConfig(**DYNAMIC)}
+ABLATIONS = {name: lambda name=name: DASDConfig(**DYNAMIC, condition_on=name) for name in ("related", "agnostic")}
+OTHERS = {"lora": lambda: LoraConfig(r=4, target_modules=["query", "value"])}
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def build(bases, german_tokenizer):
     def make(family="bert", kind="full", own=False, head=None):
         torch.manual_seed(5)
         model = CCRModel.from_base(bases[family])
-        model.add_language("de", KINDS[kind](), tokenizer=german_tokenizer if own else None, head=head)
+        model.add_language(
+            "de", (KINDS | ABLATIONS | OTHERS)[kind](), tokenizer=german_tokenizer if own else None, head=head
+        )
         with torch.no_grad():
             for parameter in model.trainable("de"):
                 parameter.add_(0.05 * torch.randn_like(parameter))
@@ -114,6 +120,7 @@ def test_what_several_processes_are_told_of(build, batch):
         ({"family": "clip", "head": head}, {}),
         ({"family": "clip"}, {"sentence": 0.0}),
         ({}, {"contrastive": 0.0, "transfer": 0.0}),
+        *(({"kind": kind}, {}) for kind in ("dasd", "related", "agnostic")),
     ]
     for values, terms in cases:
         model = build(**values)
@@ -162,6 +169,35 @@ def test_the_teacher_leaves_no_trace(kind, build, batch, german, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if "teacher" in path.name]
     assert torch.equal(CCRModel.from_pretrained(tmp_path).encode_text(german, "de"), before)
     CL2CM(model, "de", PUBLISHED).finish()  # and a second stage can have one again
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
+def test_the_teacher_starts_where_the_student_is(kind, build, batch):
+    """A student that was trained before has a table that fits its own blocks, and no others."""
+    model = build(kind=kind, own=True)
+    rows = batch(model, "source")
+    CL2CM(model, "de", PUBLISHED)
+    with torch.no_grad():
+        for role in ("source", "target"):
+            student, teacher = (vectors(model, rows, role, name) for name in ("de", "de_teacher"))
+            torch.testing.assert_close(student, teacher, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
+def test_activations_that_are_computed_again_are_of_the_same_network(kind, build, batch):
+    gradients = []
+    for again in (False, True):
+        model = build(kind=kind, own=True)
+        method = CL2CM(model, "de", PUBLISHED).train()
+        if again:
+            method.activation_checkpointing_enable()
+        torch.manual_seed(3)
+        sum(method(**batch(model, "source")).values()).backward()
+        gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
+    plain, computed = gradients
+    assert plain.keys() == computed.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(computed[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_the_groups_of_the_optimiser_know_both_tables(build):

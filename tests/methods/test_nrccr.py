@@ -23,11 +23,12 @@ ROLES = ("source", "back")
 def build(bases, german_tokenizer):
     """Function that builds a model whose German has a head and its own copies of the blocks, not the base's."""
 
-    def make(family="bert", own=False, head=True):
+    def make(family="bert", own=False, head=True, adapter=None):
         torch.manual_seed(5)
         model = CCRModel.from_base(bases[family])
         small = HeadConfig(space=20, width=16, attention_heads=2) if head else None
-        model.add_language("de", FullConfig(head=False), tokenizer=german_tokenizer if own else None, head=small)
+        adapter = adapter or FullConfig(head=False)
+        model.add_language("de", adapter, tokenizer=german_tokenizer if own else None, head=small)
         with torch.no_grad():
             for parameter in model.trainable("de"):
                 parameter.add_(0.05 * torch.randn_like(parameter))
@@ -48,6 +49,16 @@ def test_the_published_weights():
         "temperature": 0.07,
         "beta": 4.0,
     }
+
+
+@pytest.mark.parametrize("read", ["both", "related", "agnostic"])
+def test_several_processes_are_told_of_features_that_nothing_reads(read, build, batch):
+    """Parameters without a gradient: DDP stops at the second step unless it is told that there are some."""
+    model = build(adapter=DASDConfig(r=4, condition_dim=16, generator_rank=4, condition_on=read))
+    method = NRCCR(model, "de", PUBLISHED)
+    sum(method(**batch(model, *ROLES)).values()).backward()
+    idle = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert bool(idle) == method.leaves_unused, idle
 
 
 def test_with_padding_read_training_sees_what_retrieval_sees(bases, batch, captions):

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, CCRError, ConfigError
 from ccr_adapters.modeling import CCRModel, Vocabulary
+from ccr_adapters.processing import CCRProcessor
 
 WEIGHTS, VOCABULARY = "adapter_model.safetensors", "vocabulary.safetensors"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
@@ -46,6 +48,17 @@ def edit(name, *path, value):
             place = place[key]
         place[path[-1]] = value
         (folder / name).write_text(json.dumps(values), encoding="utf-8")
+
+    return change
+
+
+def rename_language(code):
+    """A change of the language's code, its folder as it was."""
+
+    def change(folder):
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        values["languages"] = {code: values["languages"].pop("de")}
+        (folder / CONFIG).write_text(json.dumps(values), encoding="utf-8")
 
     return change
 
@@ -139,6 +152,8 @@ BAD = {
     # what would do harm
     "climbs out": (edit(CONFIG, "languages", "de", "folder", value="../x"), "points outside its repository: '../x'"),
     "absolute": (edit(CONFIG, "languages", "de", "folder", value="/etc"), "points outside its repository: '/etc'"),
+    "a code that climbs out": (rename_language("../../x"), "names '../../x', which is no language code"),
+    "a code that is a place": (rename_language("/etc"), "names '/etc', which is no language code"),
     "other slashes": (edit(CONFIG, "languages", "de", "folder", value="..\\x"), "points outside its repository"),
     "no folder": (edit(CONFIG, "languages", "de", "folder", value=7), "`folder` is 7"),
     "much padding": (edit(CONFIG, "languages", "de", "pad_to", value=10**9), "`pad_to` is 1000000000.*24"),
@@ -172,6 +187,26 @@ def test_a_bad_file_is_named_and_nothing_is_loaded(case, folder, build, english)
     assert list(model.vocabularies) == []
     assert not [name for name, _ in model.named_parameters() if ".de." in name]
     assert torch.equal(model.encode_text(english, "cs"), before)
+
+
+def test_a_crafted_lora_does_not_rewrite_the_base(bases, english, tmp_path):
+    """Its file asks peft to cut the base's weights down at the first caption, after their hash was compared."""
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", LoraConfig(r=4))
+    model.save_pretrained(tmp_path / "lora")
+    assert CCRModel.from_pretrained(tmp_path / "lora").languages == ["de"]
+    for key, value in (("kasa_config", {}), ("init_lora_weights", "PiSSA"), ("layer_replication", [[0, 2]])):
+        edit(ADAPTER, key, value=value)(tmp_path / "lora")
+        with pytest.raises(CCRError, match=f"{key}.*would change the base"):
+            CCRModel.from_pretrained(tmp_path / "lora")
+        edit(ADAPTER, key, value=None if key != "init_lora_weights" else True)(tmp_path / "lora")
+
+
+@pytest.mark.parametrize("folder", ["all"], indirect=True)
+def test_a_processor_writes_nothing_outside_its_folder(folder, tmp_path):
+    rename_language("../../other")(folder)
+    with pytest.raises(CCRError, match="no language code"):
+        CCRProcessor.from_pretrained(folder)
 
 
 TOUCHED = {

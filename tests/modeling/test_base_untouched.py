@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import KasaConfig, LoraConfig
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -116,9 +116,11 @@ def in_order(expected, model, captions):
         DASDConfig(r=4, modules_to_save=["final_layer_norm", "LayerNorm"]),
         LoraConfig(r=4, bias="all"),
         LoraConfig(r=4, init_lora_weights="pissa"),
+        LoraConfig(r=4, init_lora_weights="OLoRA"),
+        LoraConfig(r=4, kasa_config=KasaConfig()),
         LoraConfig(r=4, trainable_token_indices=[5]),
     ],
-    ids=["modules_to_save", "bias", "pissa", "tokens"],
+    ids=["modules_to_save", "bias", "pissa", "olora", "kasa", "tokens"],
 )
 def test_an_adapter_that_would_change_the_base_is_refused(adapter, family, bases, english):
     model = CCRModel.from_base(bases[family])

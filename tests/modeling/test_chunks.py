@@ -133,6 +133,18 @@ def test_methods_that_read_more_than_one_pass(name, by_length, bases, rows, germ
     )
 
 
+@pytest.mark.parametrize("by_length", [False, True])
+def test_a_head_that_reads_padding_gets_it(by_length, bases, rows, german_tokenizer, small_parts):
+    """Cut off, it would be zeros where a whole batch has the states of padding."""
+    torch.manual_seed(5)
+    model = CCRModel.from_base(bases["bert"])
+    head = HeadConfig(space=20, width=16, attention_heads=2, dropout=0.0, read_padding=True)
+    model.add_language("de", ADAPTERS["full"](), tokenizer=german_tokenizer, head=head)
+    model.trainable("de")
+    batch = only(rows(model), "target_", "source_", "visual_", "image_", "back_")
+    same(METHODS["nrccr"](model).eval(), batch, None if by_length else 4, by_length)
+
+
 def test_chunks_are_of_like_length_and_no_longer(bases, german, german_tokenizer):
     """Rows come back in their order, with states and features, however long their neighbours are."""
     torch.manual_seed(5)

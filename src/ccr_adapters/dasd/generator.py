@@ -12,8 +12,7 @@ class CoreGenerator(nn.Module):
     """`z = act(W [f_sr ; f_sa])`, then a linear map to the cores of every block (DASD, section 'Generation').
 
     The per-block maps of the paper stand in one matrix, so that a batch costs one product. Its bias is a core that all
-    captions share. It starts as the identity: the untrained bottleneck then is a static one, and what training adds
-    through the weight is the part that differs from caption to caption.
+    captions share, and starts as the identity; what the weight adds differs from caption to caption.
 
     Args:
         embedding_dim: Width of each feature, `d`.

@@ -113,9 +113,10 @@ class NRCCR(Method):
 
     @property
     def leaves_unused(self) -> bool:
-        """Where no caption is compared with a picture, or the base's own projection was copied, which the head replaces."""
+        """Where no caption is compared with a picture, nothing reads half of the features or the base's copied projection."""
         compared = self.terms.source or self.terms.target or self.terms.similarity
-        return not compared or self.model.copies_projection(str(self.language))
+        halves = self.model.conditions_on(str(self.language)) in ("related", "agnostic")
+        return not compared or halves or self.model.copies_projection(str(self.language))
 
     def modules_of(self, kind: str) -> list[nn.Module]:
         """As in the base class; the discriminator is auxiliary."""

@@ -6,12 +6,12 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftConfig, PeftType, inject_adapter_in_model
+from peft import LoraConfig, PeftConfig, PeftType, inject_adapter_in_model
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
 from torch import Tensor, nn
@@ -37,6 +37,10 @@ from ccr_adapters.processing.repository import elsewhere
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_LEAVE_THE_BASE = ("DASD", "FULL", "LORA")
+"""Methods that are known to; of another one the weights are compared."""
 
 
 class LanguageHost(PreTrainedModel):
@@ -69,7 +73,9 @@ class LanguageHost(PreTrainedModel):
         self.base = base.requires_grad_(False).eval()
         self.vocabularies = nn.ModuleDict()
         self.heads = nn.ModuleDict()
-        self.auxiliary: list[str] = []  # networks of a method in training, which are no languages
+        self.auxiliary: dict[
+            str, str
+        ] = {}  # networks of a method in training, which are no languages: whose twin each is
         self.processor = processor
         self.base_folder: Path | None = None  # of a base that an adapter names by a path of its own
         self.shelf = Shelf()
@@ -180,11 +186,17 @@ class LanguageHost(PreTrainedModel):
             # several adapters in one model are what this is for
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
             undo.callback(self._forget, code, adapter)
+            before = None if method in _LEAVE_THE_BASE else weights_sha256(self.base)
             if device is None:
                 inject_adapter_in_model(adapter, self.base, adapter_name=code)
             else:
                 with torch.device(device):
                     inject_adapter_in_model(adapter, self.base, adapter_name=code)
+            if before is not None and weights_sha256(self.base) != before:
+                raise ConfigError(
+                    f"{method} rewrote weights of the base, which its own language and the pictures share. Load the base anew, and "
+                    "use a method that leaves it alone: DASD, LORA, FULL."
+                )
             undo.pop_all()
         self.train(self.training)
 
@@ -233,7 +245,7 @@ class LanguageHost(PreTrainedModel):
         return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
 
     def add_auxiliary(self, name: str, like: str) -> None:
-        """Add an untrained network like a language's, for a method that trains a teacher beside it.
+        """Add a copy of a language's network, for a method that trains a teacher beside it.
 
         It is no language: it cannot be chosen, and it is never saved.
         """
@@ -242,14 +254,21 @@ class LanguageHost(PreTrainedModel):
             raise LanguageError(f"{name!r} is taken.")
         adapter = copy.deepcopy(self.base.peft_config[like])
         self.inject(adapter, name)
+        for layer in self._tuner_layers():
+            for parts in (getattr(layer, part) for part in layer.adapter_layer_names):
+                # a language that was trained, or started from another one, has a table and a head that fit its own blocks
+                if like in parts and isinstance(parts[like], nn.Module):
+                    parts[name].load_state_dict(parts[like].state_dict())
+                elif like in parts:
+                    parts[name].data.copy_(parts[like].data)
         for parts in (self.vocabularies, self.heads):
             if like in parts:
                 parts[name] = copy.deepcopy(parts[like])
-        self.auxiliary.append(name)
+        self.auxiliary[name] = like
 
     def remove_auxiliary(self, name: str) -> None:
         """Remove such a network, which leaves no trace."""
-        self.auxiliary.remove(name)
+        del self.auxiliary[name]
         self._forget(name, self.base.peft_config[name])
         for parts in (self.vocabularies, self.heads):
             if name in parts:
@@ -407,14 +426,27 @@ def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:
     }
 
 
+# what a LoRA may say, and how its weights may start
+_LORA = {
+    *("r", "lora_alpha", "lora_dropout", "lora_bias", "use_rslora", "use_dora", "fan_in_fan_out", "init_lora_weights"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"),
+    "runtime_config",
+}
+_LORA_STARTS = (True, False, "gaussian", "orthogonal")
+
+
 def _refuse_changes_of_the_base(adapter: PeftConfig) -> None:
     """Refuse what would train or rewrite parts of the base, which its own language and the pictures share."""
     keys = ("modules_to_save", "trainable_token_indices", "layer_replication")
     changes = [name for name in keys if getattr(adapter, name, None)]
     changes += ["bias"] if getattr(adapter, "bias", "none") not in (None, "none") else []
-    # these split the base's weights between base and adapter
-    start = str(getattr(adapter, "init_lora_weights", None))
-    changes += ["init_lora_weights"] if start.startswith(("pissa", "olora", "corda", "loftq")) else []
+    if isinstance(adapter, LoraConfig):
+        # some starts and variants split the base's weights between base and adapter, one of them at the first caption, and
+        # new ones come with each version of peft: what is not known to leave the base alone is refused
+        plain = type(adapter)()
+        own = {field.name for field in fields(adapter)} - {field.name for field in fields(PeftConfig)} - _LORA
+        changes += sorted(name for name in own if getattr(adapter, name) != getattr(plain, name))
+        changes += ["init_lora_weights"] if adapter.init_lora_weights not in _LORA_STARTS else []
     if changes:
         raise ConfigError(
             f"`{changes[0]}={getattr(adapter, changes[0])!r}` would change the base, and with it the captions of its own "

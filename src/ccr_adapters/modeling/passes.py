@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ccr_adapters.dasd import BASE, Condition, DASDLayer, find_text_encoder
 from ccr_adapters.dasd.condition import ARGUMENT
@@ -185,8 +187,12 @@ class CaptionPasses(LanguageHost):
             return None
         for code in {language} if isinstance(language, str) else set(language):
             adapter = getattr(self.base, "peft_config", {}).get(code)
-            pad_to = getattr(self.config.languages.get(code), "pad_to", None)
-            if pad_to is not None or getattr(adapter, "sa_all_positions", False):
+            reads = getattr(self.heads[code], "config", None) if code in self.heads else None
+            if (
+                self._pad_to(code) is not None
+                or getattr(adapter, "sa_all_positions", False)
+                or getattr(reads, "read_padding", False)
+            ):
                 return None
         places = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
         found: list[int] = (attention_mask.ne(0) * places).amax(dim=1).tolist()
@@ -240,7 +246,7 @@ class CaptionPasses(LanguageHost):
 
     def _padded(self, ids: Tensor, mask: Tensor | None, codes: list[str]) -> tuple[Tensor, Tensor | None]:
         """Captions at the length that a language wants, its own padding token behind them where it reads it. (B, L')"""
-        wanted = {code: getattr(self.config.languages.get(code), "pad_to", None) for code in set(codes)}
+        wanted = {code: self._pad_to(code) for code in set(codes)}
         lengths = [length for length in wanted.values() if length is not None]
         if not lengths:
             return ids, mask
@@ -252,8 +258,14 @@ class CaptionPasses(LanguageHost):
         reads = ids.new_tensor([wanted[code] is not None for code in codes]).bool().unsqueeze(1)  # (B, 1)
         return torch.where((mask == 0) & reads, ids.new_tensor(tokens).unsqueeze(1), ids), mask
 
+    def _pad_to(self, code: str) -> int | None:
+        """The length that captions of a language, or of its twin, are padded to, where they have one."""
+        own = self.config.languages.get(self.auxiliary.get(code, code))
+        return None if own is None else own.pad_to
+
     def _pad_token(self, code: str) -> int:
-        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(code))
+        spoken = self.auxiliary.get(code, code)
+        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(spoken))
 
     def _end_positions(
         self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
@@ -273,17 +285,37 @@ class CaptionPasses(LanguageHost):
         adapter = getattr(self.base, "peft_config", {}).get(code)
         return getattr(adapter, "pooling_token_id", None) or tower.encoder.config.eos_token_id
 
-    @contextmanager
-    def _others(self, code: str | None) -> Iterator[None]:
-        """Switch adapters that are not DASD's (LoRA, ...), which know no names per row, for one pass."""
-        layers = [layer for layer in self._tuner_layers() if not isinstance(layer, DASDLayer)]
-        before = [(layer, layer._disable_adapters, layer._active_adapter) for layer in layers]
-        try:
-            for layer in layers:
-                layer._disable_adapters = code is None
-                if code is not None:
-                    layer._active_adapter = [code]
-            yield
-        finally:
-            for layer, disabled, active in before:
-                layer._disable_adapters, layer._active_adapter = disabled, active
+    def _set_gradient_checkpointing(  # type: ignore[override]
+        self, enable: bool = True, gradient_checkpointing_func: Any = checkpoint, **kwargs: Any
+    ) -> None:
+        """A block is computed again, in the backward pass, with the adapters that it was computed with."""
+        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is False:
+            gradient_checkpointing_func = partial(gradient_checkpointing_func, context_fn=self._as_now)
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
+
+    def _as_now(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """What a block is computed in, and computed again in: by then other adapters are active, or several."""
+        return nullcontext(), _switched([(x, x._disable_adapters, x._active_adapter) for x in self._switches()])
+
+    def _switches(self) -> list[Any]:
+        """Layers of adapters that are not DASD's (LoRA, ...), which know no names per row."""
+        return [layer for layer in self._tuner_layers() if not isinstance(layer, DASDLayer)]
+
+    def _others(self, code: str | None) -> AbstractContextManager[None]:
+        """Switch those to one language for a pass, or off."""
+        return _switched(
+            [(layer, code is None, layer._active_adapter if code is None else [code]) for layer in self._switches()]
+        )
+
+
+@contextmanager
+def _switched(states: Sequence[tuple[Any, bool, list[str]]]) -> Iterator[None]:
+    """Layers of peft with their adapters off or on, and which of them, for a while."""
+    before = [(layer, layer._disable_adapters, layer._active_adapter) for layer, _, _ in states]
+    try:
+        for layer, disabled, active in states:
+            layer._disable_adapters, layer._active_adapter = disabled, active
+        yield
+    finally:
+        for layer, disabled, active in before:
+            layer._disable_adapters, layer._active_adapter = disabled, active
