@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from datasets import Dataset, Image
+from datasets import Dataset, Image, concatenate_datasets
 from PIL import Image as PILImage
 
-from ccr_adapters.data.retrieval_set import Column, RetrievalSet
+from ccr_adapters.data.retrieval_set import Column, RetrievalSet, Vectors, image_ids
 from ccr_adapters.errors import DataError, ImageError
 
 VISUAL = np.zeros((2, 4), dtype=np.float32)
@@ -83,6 +83,45 @@ def test_from_a_data_set(rows):
     assert found.image_ids == ["r", "g", "b"]
     assert found.name == "colours"
     assert found.pictures[1].getpixel((0, 0))[1] == 128
+
+
+def test_rows_of_one_id_show_one_picture(rows):
+    """A file with a row for each caption, as tables are: five right answers would else be one each."""
+    several = Dataset.from_dict(
+        {
+            "image_id": [7, 3, 7, 3, 7],
+            "caption": ["a", "b", "c", "d", "e"],
+            "target_caption": ["A", "B", "C", "D", "E"],
+            "video": ["0", "1", "2", "3", "4"],
+        }
+    )
+    found = RetrievalSet.from_dataset(several, {"en": "caption", "de": "target_caption"})
+    assert found.image_ids == ["7", "3"]
+    assert found.videos == ["0", "1"]
+    assert found.captions["de"] == ["A", "B", "C", "D", "E"]
+    assert found.caption_to_image["de"].tolist() == [0, 1, 0, 1, 0]
+    vectors = Vectors(np.arange(6.0).reshape(3, 2), ["3", "5", "7"])
+    found = RetrievalSet.from_dataset(several, {"en": "caption"}, vectors=vectors)
+    assert found.visual.tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    pictures = RetrievalSet.from_dataset(concatenate_datasets([rows, rows]), {"en": "caption"}).pictures
+    assert len(pictures) == 3
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_row_without_an_id_is_named(rows, value):
+    without = rows.remove_columns("image_id").add_column("image_id", ["r", value, "b"])
+    with pytest.raises(DataError, match="retrieval: 1 of 3 rows have no `image_id`, the first is row 1"):
+        RetrievalSet.from_dataset(without, {"en": "caption"})
+
+
+def test_ids_that_are_numbers_are_those_of_their_text():
+    """A CSV with a gap makes floats of them."""
+    for values in ([139, 285], [139.0, 285.0], ["139", " 285"]):
+        assert image_ids(Dataset.from_dict({"image_id": values}), "x") == ["139", "285"]
+    with pytest.raises(DataError, match="row 1"):
+        image_ids(Dataset.from_dict({"image_id": [139.0, None]}), "x")
+    with pytest.raises(DataError, match="row 0"):
+        image_ids(Dataset.from_dict({"image_id": [float("nan"), 1.0]}), "x")
 
 
 def test_missing_columns_are_named_with_those_there_are(rows):

@@ -52,6 +52,20 @@ def test_a_short_batch_comes_last_and_is_dropped():
     assert [len(batch) for batch in kept] == [12] * 8 + [5]
 
 
+@pytest.mark.parametrize("chunk", [2, 16])
+def test_what_is_dropped_is_no_matter_of_length(chunk):
+    """Of 101 rows in batches of 12 five are dropped in each epoch, whichever they are."""
+    sampler = LengthBucketSampler(LENGTHS, 12, seed=3, chunk=chunk)
+    dropped = np.zeros(len(LENGTHS))
+    for epoch in range(600):
+        sampler.set_epoch(epoch)
+        dropped[list(sampler)[96:]] += 1
+    assert dropped.sum() == 600 * 5
+    assert 5 < dropped.min() <= dropped.max() < 65  # 29.7 each, sd 5.3
+    longest = np.argsort(LENGTHS)[-20:]
+    assert dropped[longest].mean() == pytest.approx(dropped.mean(), abs=5)
+
+
 def test_the_order_depends_on_seed_and_epoch_alone():
     def order(seed, epoch):
         sampler = LengthBucketSampler(LENGTHS, 8, seed=seed)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
@@ -177,3 +179,25 @@ def test_captions_are_cut_anew_in_every_epoch_and_the_same_within_one(german, ge
     assert 0.4 < untouched < 0.65
     assert {ids[-1] for epoch in epochs for ids in epoch} == {tokenizer.eos_token_id}
     assert max(len(ids) for epoch in epochs for ids in epoch) == 12
+
+
+@pytest.mark.parametrize("sampling", [0.25, 0.5, 1.0])
+def test_a_caption_that_is_cut_at_random_is_cut_by_the_shares_of_its_cuts(sampling, base_tokenizer):
+    """`ab` is one piece or two, as likely; that a caption is cut at all must not tell how."""
+    inner = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), ("a", -1.0), ("b", -1.0), ("ab", -2.0)], unk_id=0))
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<unk>", pad_token="</s>")
+    processor = CCRProcessor(base_tokenizer, base_max_length=24)
+    processor.add_language("de", tokenizer, 12)
+    collator = TargetCollator(
+        processor, "de", VISUAL, INDEX, sampler=SubwordSampler(tokenizer, smoothing=1.0), sampling=sampling, seed=3
+    )
+    lengths = []
+    for epoch in range(500):
+        collator.set_epoch(epoch)
+        batch = collator([{"row": row, "translation": "ab"} for row in range(6)])
+        lengths += [row.index(1) + 1 for row in batch["target_input_ids"].tolist()]
+    best = processor.token_ids(["ab"], "de")[0]
+    changed = np.mean([length != len(best) for length in lengths])
+    assert set(lengths) == {2, 3}
+    assert changed == pytest.approx(sampling / 2, abs=0.04)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ccr_adapters.errors import ConfigError
+from ccr_adapters.processing import subwords
 from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.processing.vocabulary import train_tokenizer
 
@@ -62,6 +63,18 @@ def test_a_cut_is_another_by_seed_and_says_the_same(trained):
     assert {trained.decode(cut, skip_special_tokens=True) for cut in cuts} == {CAPTIONS[3].lower()}
     assert {(cut[0], cut[-1]) for cut in cuts} == {(trained.cls_token_id, trained.sep_token_id)}
     assert cuts == [SubwordSampler(trained)(CAPTIONS[3], (0, turn)) for turn in range(20)]
+
+
+def test_what_is_kept_of_many_words_has_an_end(trained, monkeypatch):
+    """Captions without spaces are words that never come again."""
+    monkeypatch.setattr(subwords, "_MOST_KEPT", 200)
+    sampler = SubwordSampler(trained)
+    clauses = [" ".join("".join(CAPTIONS)[start : start + 40].split()) for start in range(100)]
+    words = [clause.replace(" ", "") for clause in clauses]
+    cuts = [sampler(text, (0,)) for text in (*words, *CAPTIONS, *CAPTIONS)]
+    assert sum(map(len, sampler._lattices)) <= 200 + subwords._LONGEST_KEPT
+    assert max(map(len, sampler._lattices)) <= subwords._LONGEST_KEPT
+    assert cuts == [SubwordSampler(trained)(text, (0,)) for text in (*words, *CAPTIONS, *CAPTIONS)]
 
 
 def test_other_vocabularies_are_refused():

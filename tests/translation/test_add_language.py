@@ -10,7 +10,9 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from PIL import Image
 from typer.testing import CliRunner
 
+from ccr_adapters.cli import train
 from ccr_adapters.cli.main import app
+from ccr_adapters.cli.translated_corpus import read_splits
 from ccr_adapters.modeling import CCRModel
 
 FAST = [
@@ -84,3 +86,42 @@ def test_rows_that_come_back_empty_are_left_out_and_counted(dataset, marian, mar
     assert summary["pairs"] <= 38
     card = (tmp_path / "de" / "training" / "adapter" / "README.md").read_text(encoding="utf-8")
     assert "No caption in the target language" not in card  # nobody said who translated
+
+
+def rewritten(folder, change):
+    """The training rows, changed."""
+    rows = change(load_from_disk(str(folder))["train"])
+    rows.cleanup_cache_files()
+    other = folder.with_name("changed")
+    DatasetDict({"train": rows}).save_to_disk(str(other))
+    return other
+
+
+def test_weights_of_the_data_are_trained_with(dataset, german, bases, tmp_path, monkeypatch):
+    def translated(rows):
+        return rows.add_column("translation", german[:1] * len(rows)).add_column("weight", [0.25, 1.0] * 20)
+
+    seen = []
+    monkeypatch.setattr(train, "run_recipe", lambda recipe, corpus: seen.append(corpus) or 1 / 0)
+    place = rewritten(dataset, translated)
+    done = run("--base", bases["clip"], "--dataset", place, "--output", tmp_path / "o", "--minimum", 0, *FAST)
+    assert isinstance(done.exception, ZeroDivisionError)
+    assert set(seen[0].rows["weight"]) == {0.25, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [(["image_id=imgid"], "maps image_id to 'imgid', which no split has"), (["caption=nowhere"], "'nowhere'")],
+)
+def test_a_column_that_no_split_has_is_refused(columns, message, dataset, bases, tmp_path):
+    options = [word for column in columns for word in ("--column", column)]
+    done = run("--base", bases["clip"], "--dataset", dataset, "--output", tmp_path / "o", *options, *FAST)
+    assert done.exit_code == 1
+    assert message in done.output
+
+
+def test_a_column_under_another_name_takes_the_place_of_the_one_that_has_it(dataset):
+    place = rewritten(dataset, lambda rows: rows.add_column("caption_en", rows["image_id"]))
+    splits = read_splits(place, {"caption": "caption_en"})
+    assert splits.train.column_names.count("caption") == 1
+    assert list(splits.train["caption"]) == [f"p{row}" for row in range(40)]

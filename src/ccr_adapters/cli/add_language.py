@@ -127,7 +127,7 @@ def _mapping(columns: list[str]) -> dict[str, str]:
     """
     from ccr_adapters.errors import ConfigError
 
-    own = ("caption", "image", "image_id", "translation", "back_translation", "target_caption")
+    own = ("caption", "image", "image_id", "translation", "back_translation", "target_caption", "weight")
     found = dict(column.split("=", 1) for column in columns if "=" in column)
     wrong = [column for column in columns if column.partition("=")[0] not in own or not column.partition("=")[2]]
     if wrong:
@@ -162,7 +162,7 @@ def _translations(
             raise DataError("The split 'train' has no 'translation'. Give a --translator to make them.")
         _tell("Translations are in the data already.")
         check_language(train, language)
-        names = ["caption", "translation", "back_translation", "image_id"]
+        names = ["caption", "translation", "back_translation", "image_id", "weight"]
         rows = train.select_columns([name for name in names if name in train.column_names])
         by = ", ".join(map(str, train.unique("translator"))) if "translator" in train.column_names else None
         return rows if limit is None else rows.select(range(min(limit, len(rows)))), by
@@ -193,7 +193,7 @@ def add_language(
     dataset: Annotated[Path, typer.Option(help="Folder with the split 'train': image, image_id, English caption.")],
     output: Annotated[Path, typer.Option(help="Folder for everything that is made.")],
     translator: Annotated[
-        str | None, typer.Option(help="Translation model; not needed if there are translations.")
+        str | None, typer.Option(help="Translation model, NAME or NAME@REVISION; not needed if there are translations.")
     ] = None,
     back_model: Annotated[str | None, typer.Option(help="Also translate back, with this model.")] = None,
     source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",

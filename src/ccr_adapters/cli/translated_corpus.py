@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from ccr_adapters.data.corpus import KINDS, SPLITS, Corpus, with_pictures
-from ccr_adapters.data.retrieval_set import Column, RetrievalSet
+from ccr_adapters.data.corpus import KINDS, SPLITS, Corpus, check_columns, renamed, with_pictures
+from ccr_adapters.data.retrieval_set import Column, RetrievalSet, image_ids, pictures_of
 from ccr_adapters.errors import DataError
 from ccr_adapters.translation import load_rows
 
@@ -43,14 +43,12 @@ def read_splits(path: Path, columns: dict[str, str]) -> Splits:
         columns: Canonical names by those of the data: `{"caption": "sentence"}`.
 
     Raises:
-        DataError: If there is no training split, or it lacks captions or pictures.
+        DataError: If there is no training split, it lacks captions or pictures, or a named column is in no split.
     """
-    data: dict[str, Dataset] = {}
     notes: list[str] = []
-    for split in _names(path):
-        rows = load_rows(path, split=split)
-        renamed = {theirs: own for own, theirs in columns.items() if theirs in rows.column_names and theirs != own}
-        data[split] = rows.rename_columns(renamed)
+    data = {split: load_rows(path, split=split) for split in _names(path)}
+    check_columns(columns, {name for rows in data.values() for name in rows.column_names})
+    data = {split: renamed(rows, columns) for split, rows in data.items()}
     if "train" not in data:
         raise DataError(f"'{path}' has no split 'train' with English captions.")
     for split, rows in data.items():
@@ -99,13 +97,9 @@ def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, fac
     Raises:
         DataError: If there are too few pictures to hold any out.
     """
-    position: dict[str, int] = {}
-    first: list[int] = []
-    for row, image_id in enumerate(splits.train["image_id"]):
-        if image_id not in position:
-            position[image_id] = len(position)
-            first.append(row)
-    index = np.asarray([position[image_id] for image_id in texts["image_id"]], dtype=np.int64)  # (N,)
+    ids, _, first = pictures_of(splits.train, "train")
+    position = {image_id: place for place, image_id in enumerate(ids)}
+    index = np.asarray([position[image_id] for image_id in image_ids(texts, "train")], dtype=np.int64)  # (N,)
     shown = np.unique(index)
     groups, rest = _held_out(shown, [split for split in SPLITS[1:] if split not in splits.captioned], seed)
     sets: dict[str, RetrievalSet] = {}
@@ -114,7 +108,7 @@ def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, fac
             columns = {"en": "caption", language: "target_caption"}
             sets[split] = RetrievalSet.from_dataset(splits.captioned[split], columns, name=split)
         else:
-            sets[split] = _set_of(texts, splits, language, index, groups[split], first)
+            sets[split] = _set_of(texts, splits, language, index, groups[split], (ids, first))
     kept = np.flatnonzero(np.isin(index, rest))
     chosen, renumbered = np.unique(index[kept], return_inverse=True)
     pictures = splits.train.select([first[i] for i in chosen])
@@ -122,7 +116,7 @@ def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, fac
     return Corpus(
         rows=texts.select_columns(names).select(kept),
         image_index=renumbered.reshape(-1).astype(np.int64),
-        image_ids=[str(image_id) for image_id in pictures["image_id"]],
+        image_ids=[ids[i] for i in chosen],
         pictures=Column(pictures, "image"),
         validation=sets["validation"],
         test={sets["test"].name: sets["test"]},
@@ -144,15 +138,21 @@ def _held_out(shown: np.ndarray, missing: list[str], seed: int) -> tuple[dict[st
 
 
 def _set_of(
-    texts: Dataset, splits: Splits, language: str, index: np.ndarray, pictures: np.ndarray, first: list[int]
+    texts: Dataset,
+    splits: Splits,
+    language: str,
+    index: np.ndarray,
+    pictures: np.ndarray,
+    gallery: tuple[list[str], list[int]],
 ) -> RetrievalSet:
     """Captions and translations of some pictures as a set to score on; no person wrote these translations."""
     rows = np.flatnonzero(np.isin(index, pictures))
     chosen = texts.select(rows)
     answers = np.searchsorted(pictures, index[rows])
+    ids, first = gallery
     shown = splits.train.select([first[i] for i in pictures])
     return RetrievalSet(
-        image_ids=[str(image_id) for image_id in shown["image_id"]],
+        image_ids=[ids[i] for i in pictures],
         captions={"en": list(chosen["caption"]), language: list(chosen["translation"])},
         caption_to_image={"en": answers, language: answers},
         pictures=Column(shown, "image"),

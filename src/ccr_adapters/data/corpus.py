@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from ccr_adapters.data.retrieval_set import VIDEO, Column, Frames, RetrievalSet, Vectors, load_visual
+from ccr_adapters.data.retrieval_set import VIDEO, Column, Frames, RetrievalSet, Vectors, load_visual, pictures_of
 from ccr_adapters.errors import DataError, ImageError, VideoError
 
 SPLITS = ("train", "validation", "test")
@@ -133,24 +133,17 @@ class Corpus:
         check_language(train, language)
         wanted = ("caption", "translation", "back_translation", "weight")
         texts = train.select_columns([column for column in wanted if column in train.column_names])
-        position: dict[str, int] = {}
-        index = np.empty(len(train), dtype=np.int64)
-        first: list[int] = []
-        for row, image_id in enumerate(train["image_id"]):
-            if image_id not in position:
-                position[image_id] = len(position)
-                first.append(row)
-            index[row] = position[image_id]
+        ids, index, first = pictures_of(train, "train")
         unique = train if len(first) == len(train) else train.select(first)
         if vectors is not None:
-            gallery = vectors.shown(list(position), "train")
+            gallery = vectors.shown(ids, "train")
         else:
             gallery = {"videos": list(unique[VIDEO])} if films else {"pictures": Column(unique, "image")}
         columns = {"en": "caption", language: "target_caption"}
         return cls(
             rows=texts,
             image_index=index,
-            image_ids=list(position),
+            image_ids=ids,
             validation=RetrievalSet.from_dataset(data["validation"], columns, name="validation", vectors=vectors),
             test={"test": RetrievalSet.from_dataset(data["test"], columns, name="test", vectors=vectors)},
             facts=facts or {},
@@ -297,12 +290,8 @@ def _load_folder(path: Path, columns: dict[str, str], *, visual: bool = False) -
         # one by one: the splits have different columns, and may be files of different kinds
         data = DatasetDict({split: _load_split(path, split) for split in SPLITS})
     there = {name for rows in data.values() for name in rows.column_names}
-    for own, theirs in columns.items():
-        if theirs not in there:
-            raise DataError(
-                f"`columns` maps {own} to '{theirs}', which no split has; there are {', '.join(sorted(there))}."
-            )
-    found = {split: with_pictures(path, split, _renamed(rows, columns)) for split, rows in data.items()}
+    check_columns(columns, there)
+    found = {split: with_pictures(path, split, renamed(rows, columns)) for split, rows in data.items()}
     return DatasetDict({split: rows if visual else _with_videos(path, split, rows) for split, rows in found.items()})
 
 
@@ -319,7 +308,21 @@ def _load_split(path: Path, split: str) -> Dataset:
     raise DataError(f"'{path}' has no file for the split '{split}' ({', '.join(KINDS)}).")
 
 
-def _renamed(rows: Dataset, columns: dict[str, str]) -> Dataset:
+def check_columns(columns: dict[str, str], there: set[str]) -> None:
+    """Refuse names of columns that no split has.
+
+    Raises:
+        DataError: Naming the first, and those there are.
+    """
+    for own, theirs in columns.items():
+        if theirs not in there:
+            raise DataError(
+                f"`columns` maps {own} to '{theirs}', which no split has; there are {', '.join(sorted(there))}."
+            )
+
+
+def renamed(rows: Dataset, columns: dict[str, str]) -> Dataset:
+    """Rows with their columns under the canonical names; what has such a name but is not meant is left out."""
     names = {theirs: own for own, theirs in columns.items() if theirs in rows.column_names and theirs != own}
     hidden = [own for own in names.values() if own in rows.column_names and own not in names]
     return rows.remove_columns(hidden).rename_columns(names)

@@ -76,7 +76,7 @@ class RetrievalSet:
         name: str = "retrieval",
         vectors: Vectors | Frames | None = None,
     ) -> RetrievalSet:
-        """Read one row a picture (or a video), with a list of captions (or one) a language.
+        """Read rows of a picture (or a video) with a list of captions (or one) a language; rows of one id show one picture.
 
         Args:
             rows: The data set; pictures stay on disk until they are encoded.
@@ -86,31 +86,71 @@ class RetrievalSet:
             vectors: Precomputed visual vectors, or frames of videos, by image id, in place of pictures.
 
         Raises:
-            DataError: If a column is missing, a row has no caption, or an image no vector.
+            DataError: If a column is missing, a row has no caption or no id, or an image no vector.
         """
         films = image_column not in rows.column_names and VIDEO in rows.column_names
         shown = {image_column} if vectors is None and not films else set()
         missing = sorted({*columns.values(), *shown, "image_id"} - set(rows.column_names))
         if missing:
             raise DataError(f"The data set lacks {', '.join(missing)}; it has {', '.join(rows.column_names)}.")
+        ids, index, first = pictures_of(rows, name)
         captions: dict[str, list[str]] = {}
         answers: dict[str, np.ndarray] = {}
         for language, column in columns.items():
             texts: list[str] = []
             owners: list[int] = []
-            for index, value in enumerate(rows[column]):
+            for row, value in enumerate(rows[column]):
                 if not isinstance(value, (str, list, tuple)):
-                    raise DataError(f"Set '{name}': '{column}' holds no caption at row {index}, but {value!r}.")
+                    raise DataError(f"Set '{name}': '{column}' holds no caption at row {row}, but {value!r}.")
                 own = [value] if isinstance(value, str) else list(value)
                 texts += own
-                owners += [index] * len(own)
+                owners += [int(index[row])] * len(own)
             captions[language], answers[language] = texts, np.asarray(owners, dtype=np.int64)
-        ids = list(rows["image_id"])
         if vectors is not None:
             return cls(ids, captions, answers, name=name, **vectors.shown(ids, name))
+        shown_rows = rows if len(first) == len(rows) else rows.select(first)
         if films:
-            return cls(ids, captions, answers, videos=list(rows[VIDEO]), name=name)
-        return cls(ids, captions, answers, pictures=Column(rows, image_column), name=name)
+            return cls(ids, captions, answers, videos=list(shown_rows[VIDEO]), name=name)
+        return cls(ids, captions, answers, pictures=Column(shown_rows, image_column), name=name)
+
+
+def image_ids(rows: Dataset, where: str) -> list[str]:
+    """Id of the picture that each row shows, as text. (N,)
+
+    Raises:
+        DataError: If a row of the set `where` has none: counting them, and naming the first.
+    """
+    ids = [_id_text(value) for value in rows["image_id"]]
+    missing = [row for row, name in enumerate(ids) if not name]
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing)} of {len(ids)} rows have no `image_id`, the first is row {missing[0]}. Rows without one "
+            "would count as one picture; give each picture an id, or leave those rows out."
+        )
+    return ids
+
+
+def pictures_of(rows: Dataset, where: str) -> tuple[list[str], np.ndarray, list[int]]:
+    """The pictures that rows show: a file with a row for each caption names one several times.
+
+    Returns:
+        Id of each picture, (M,); which picture each row shows, (N,); and the first row of each, (M,).
+
+    Raises:
+        DataError: If a row has no id.
+    """
+    ids = image_ids(rows, where)
+    position: dict[str, int] = {}
+    index = np.asarray([position.setdefault(name, len(position)) for name in ids], dtype=np.int64)
+    first = np.unique(index, return_index=True)[1].tolist()
+    return list(position), index, first
+
+
+def _id_text(value: Any) -> str:
+    """An id as text: numbers are whole ones, also where a table with gaps has made them floats."""
+    if value is None or value != value:  # not a number
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 class Vectors:

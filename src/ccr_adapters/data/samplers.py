@@ -63,15 +63,14 @@ class LengthBucketSampler(Sampler[int]):
         generator = np.random.default_rng((self.seed, self.epoch))
         order = self._drawn(generator)
         span = self.global_batch * self.chunk
+        # what fills no batch is left over before rows are sorted: later it would be the longest captions, in every epoch
+        full = len(order) - len(order) % self.global_batch
         batches: list[np.ndarray] = []
-        for start in range(0, len(order), span):
-            part = order[start : start + span]
+        for start in range(0, full, span):
+            part = order[start : min(start + span, full)]
             part = part[np.argsort(self.lengths[part], kind="stable")]
-            batches += [part[i : i + self.global_batch] for i in range(0, len(part), self.global_batch)]
-        whole = [batch for batch in batches if len(batch) == self.global_batch]
-        rest = [batch for batch in batches if len(batch) < self.global_batch]
+            batches += np.split(part, len(part) // self.global_batch)
+        for index in generator.permutation(len(batches)):
+            yield from batches[index].tolist()
         # the short batch goes last, where `drop_last` finds it
-        for index in generator.permutation(len(whole)):
-            yield from (int(row) for row in whole[index])
-        for batch in rest:
-            yield from (int(row) for row in batch)
+        yield from order[full:].tolist()

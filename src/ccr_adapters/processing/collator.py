@@ -109,7 +109,8 @@ class TargetCollator:
         seed = (self.seed, self.epoch, row)
         if self.sampler is None or np.random.default_rng(seed).random() >= self.sampling:
             return ids
-        found = self.sampler(caption, seed)
+        # numbers of its own: those of the draw above are known to be small here
+        found = self.sampler(caption, (*seed, 1))
         return found if len(found) <= self.max_length else [*found[: self.max_length - 1], ids[-1]]
 
     def _role(self, role: str, ids: Sequence[Sequence[int]], language: str | None) -> dict[str, Tensor]:

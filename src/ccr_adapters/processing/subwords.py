@@ -10,14 +10,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ccr_adapters.errors import ConfigError
 
+# Words whose cuts are kept, by length, and how much of them: without spaces a word is a clause, which hardly comes again
+_LONGEST_KEPT = 24
+_MOST_KEPT = 100_000  # characters, of half a kilobyte each
 # the tokenizer's own penalty for a character that no piece covers, below the worst piece
 UNKNOWN_PENALTY = 10.0
+
+
+Lattice: TypeAlias = list[tuple[list[int], list[int], list[float]]]
+"""For each end of a piece: where it can start, its id, and the running sum of their shares (forward filtering)."""
 
 
 class SubwordSampler:
@@ -48,7 +55,8 @@ class SubwordSampler:
         probe = backend.encode("a")
         inner = [place for place, special in enumerate(probe.special_tokens_mask) if not special]
         self.around = (probe.ids[: inner[0]], probe.ids[inner[-1] + 1 :])
-        self._lattices: dict[str, list[tuple[list[int], list[int], list[float]]]] = {}
+        self._lattices: dict[str, Lattice] = {}
+        self._kept = 0  # characters in them
 
     def __call__(self, caption: str, seed: Sequence[int]) -> list[int]:
         """Ids of a caption, cut by a seed, between the special tokens that the tokenizer puts around it."""
@@ -61,9 +69,7 @@ class SubwordSampler:
         return [*self.around[0], *ids, *self.around[1]]
 
     def _cut(self, word: str, generator: np.random.Generator) -> list[int]:
-        lattice = self._lattices.get(word)
-        if lattice is None:
-            lattice = self._lattices[word] = self._lattice(word)
+        lattice = self._lattices.get(word) or self._lattice(word)
         end, found = len(word), list[int]()
         while end:
             starts, ids, shares = lattice[end]
@@ -73,10 +79,10 @@ class SubwordSampler:
             end = starts[chosen]
         return found[::-1]
 
-    def _lattice(self, word: str) -> list[tuple[list[int], list[int], list[float]]]:
-        """For each end of a piece: where it can start, its id, and the running sum of their shares (forward filtering)."""
+    def _lattice(self, word: str) -> Lattice:
+        """All cuts of a word; kept, if it is likely to come again."""
         forward = [0.0] + [-math.inf] * len(word)  # log of the summed weight of all cuts of word[:i]
-        lattice: list[tuple[list[int], list[int], list[float]]] = [([], [], [])]
+        lattice: Lattice = [([], [], [])]
         for end in range(1, len(word) + 1):
             edges = []
             for start in range(max(0, end - self.longest), end):
@@ -89,4 +95,9 @@ class SubwordSampler:
             shares = np.cumsum([math.exp(weight - top) for _, _, weight in edges])
             forward[end] = top + math.log(shares[-1])
             lattice.append(([start for start, _, _ in edges], [index for _, index, _ in edges], shares.tolist()))
+        if len(word) <= _LONGEST_KEPT:
+            if self._kept > _MOST_KEPT:
+                self._lattices, self._kept = {}, 0
+            self._lattices[word] = lattice
+            self._kept += len(word)
         return lattice
