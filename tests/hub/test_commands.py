@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from datasets import load_from_disk
+from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 from typer.testing import CliRunner
 
 from ccr_adapters.cli.main import app
+from ccr_adapters.cli.translate import load_translators, name_and_revision
+from ccr_adapters.errors import TranslationError
 from ccr_adapters.modeling import CCRModel
 
 OWNER = "hf_ownerownerowner"
@@ -73,3 +78,61 @@ def test_errors_are_a_line(hub, run, tmp_path):
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
         assert OWNER not in result.stderr
+
+
+@pytest.fixture
+def translators(hub, contents, tmp_path) -> dict[str, str]:
+    """Two commits of a translator into German and English, by branch."""
+    codes = ["<2de>", "<2en>"]
+    pieces = [(piece, -2.0) for piece in "▁abcdefghijklmnopqrstuvwxyz"]
+    words = [*((piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", *codes)), *pieces]
+    tokenizer = T5Tokenizer(vocab=words, extra_ids=0, model_max_length=32, additional_special_tokens=codes)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    found = {}
+    for seed, branch in enumerate(("main", "refs/pr/1")):
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes))
+        for weight in (parameter for parameter in model.parameters() if parameter.ndim > 1):
+            torch.nn.init.normal_(weight)  # it says something
+        model.save_pretrained(tmp_path / "t5")
+        tokenizer.save_pretrained(tmp_path / "t5")
+        found[branch] = hub.add("org/t5", contents(tmp_path / "t5"), branch=branch)
+    return found
+
+
+def test_a_translator_at_a_revision(translators, run, tmp_path):
+    captions = tmp_path / "captions.jsonl"
+    lines = [json.dumps({"caption": " ".join(("dog", "cat", "bird")[: 1 + i % 3] * (1 + i))}) for i in range(9)]
+    captions.write_text("\n".join(lines), encoding="utf-8")
+    words = ("translate", captions, tmp_path / "de", "--num-beams", 1, "--max-new-tokens", 6)
+    done = run(*words, "--model", "org/t5@refs/pr/1", "--back-model", "org/t5")
+    assert done.exit_code == 0, done.output
+    job = json.loads((tmp_path / "de/job.json").read_text(encoding="utf-8"))
+    assert job["translator"]["revision"] == job["back_translator"]["revision"] == translators["refs/pr/1"]
+    assert "back_translation" in load_from_disk(tmp_path / "de").column_names
+
+
+def test_revisions_of_a_translator_and_of_the_one_back(translators):
+    def commits(model, back_model, revision=None):
+        pair = load_translators(model, back_model, "en", "de", "cpu", None, revision)
+        return tuple(translator.revision for translator in pair)
+
+    main, other = translators["main"], translators["refs/pr/1"]
+    assert commits("org/t5", "org/t5") == (main, main)
+    assert commits("org/t5@refs/pr/1", "org/t5") == (other, other)  # of one name: the same model
+    assert commits("org/t5", "org/t5", "refs/pr/1") == (other, other)
+    assert commits("org/t5", "org/t5@refs/pr/1") == (main, other)
+    assert commits(f"org/t5@{other}", "org/t5@main") == (other, main)
+    with pytest.raises(TranslationError, match="'org/t5' cannot be loaded"):
+        commits("org/t5@nope", None)
+    with pytest.raises(TranslationError, match="name two revisions"):
+        commits("org/t5@main", None, "refs/pr/1")
+
+
+def test_a_folder_may_have_an_at_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("de@home").mkdir()
+    assert name_and_revision("de@home") == ("de@home", None)
+    assert name_and_revision("org/de@home") == ("org/de", "home")
+    assert name_and_revision("org/de") == ("org/de", None)
+    assert name_and_revision("org/de@") == ("org/de", None)

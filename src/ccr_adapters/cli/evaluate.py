@@ -142,7 +142,9 @@ def evaluate(
     translations: Annotated[
         str | None, typer.Option(help="Captions in English: a file or folder; {language} stands for the code.")
     ] = None,
-    translator: Annotated[str | None, typer.Option(help="Or the model that translates them.")] = None,
+    translator: Annotated[
+        str | None, typer.Option(help="Or the model that translates them: NAME, NAME@REVISION or a folder.")
+    ] = None,
     trained_on: Annotated[
         Path | None, typer.Option(help="Ids of the training images, or their folder: is any of them tested on?")
     ] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,7 +33,20 @@ def load_translators(
     dtype: str | None,
     revision: str | None,
 ) -> tuple[Translator, Translator | None]:
-    """Load the translator and the one back, which is the same model if it has the same name."""
+    """Load the translator and the one back, which is the same model if it has the same name.
+
+    Args:
+        model: Repository or folder; `NAME@REVISION` for one revision of a repository.
+        back_model: The same, for the way back.
+        source: Language of the captions.
+        target: Language to translate into.
+        device: Where they run; default: the accelerator if there is one.
+        dtype: What they compute in, by name; default by device.
+        revision: Of the model, where its name has none.
+
+    Raises:
+        TranslationError: If one cannot be loaded, there is no such dtype, or the model has two revisions.
+    """
     import torch
 
     from ccr_adapters.errors import TranslationError
@@ -41,14 +54,25 @@ def load_translators(
 
     if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise TranslationError(f"`--dtype` is '{dtype}'; expected float32, float16 or bfloat16.")
-    translator = Translator.from_pretrained(
-        model, source=source, target=target, device=device, dtype=dtype, revision=revision
-    )
+    name, own = name_and_revision(model)
+    if own and revision and own != revision:
+        raise TranslationError(f"`--model {model}` and `--revision {revision}` name two revisions; give one.")
+    how: dict[str, Any] = {"device": device, "dtype": dtype}
+    translator = Translator.from_pretrained(name, source=source, target=target, revision=own or revision, **how)
     if back_model is None:
         return translator, None
-    if back_model == model:
+    back, back_revision = name_and_revision(back_model)
+    if back == name and back_revision in (None, own or revision):
         return translator, translator.reversed()
-    return translator, Translator.from_pretrained(back_model, source=target, target=source, device=device, dtype=dtype)
+    return translator, Translator.from_pretrained(back, source=target, target=source, revision=back_revision, **how)
+
+
+def name_and_revision(model: str) -> tuple[str, str | None]:
+    """`("org/name", "refs/pr/1")` for `org/name@refs/pr/1`; a folder may have an @ in its name."""
+    if Path(model).exists():
+        return model, None
+    name, _, revision = model.partition("@")
+    return name, revision or None
 
 
 def tell_summary(summary: TranslationSummary, language: str, translator: str) -> None:
@@ -73,7 +97,7 @@ def tell_summary(summary: TranslationSummary, language: str, translator: str) ->
 def translate(
     rows: Annotated[Path, typer.Argument(metavar="INPUT", help="Captions: jsonl, csv, parquet, or a datasets folder.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder of the translated data set.")],
-    model: Annotated[str, typer.Option(help="Translation model of transformers: repository or folder.")],
+    model: Annotated[str, typer.Option(help="Translation model of transformers: NAME, NAME@REVISION or a folder.")],
     source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
     target: Annotated[str, typer.Option(help="Language to translate into: de, sw, zh, pt-BR, ...")] = "de",
     back_model: Annotated[
@@ -92,7 +116,9 @@ def translate(
         str | None, typer.Option(help="cpu, cuda, cuda:1; default: the accelerator if there is one.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16; default by device.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model; or write --model NAME@REVISION.")
+    ] = None,
 ) -> None:
     """Translate captions into a data set to train on; started again after a kill, it goes on where it was."""
     from ccr_adapters.translation import load_rows, translate_dataset

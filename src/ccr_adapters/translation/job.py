@@ -406,8 +406,9 @@ def _refuse_other(folder: Path, before: dict[str, Any], wanted: dict[str, Any]) 
         if before[name] == value:
             continue
         if isinstance(value, dict) and isinstance(before[name], dict):
-            # what an earlier version did not write down is not known to differ
-            different += [f"{name}.{key}" for key in value if before[name].get(key, value[key]) != value[key]]
+            # what an earlier version did not write down is not known to differ, and another commit may hold the same weights
+            keys = (key for key in value if key != "revision")
+            different += [f"{name}.{key}" for key in keys if before[name].get(key, value[key]) != value[key]]
         else:
             different.append(name)
     if different:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -125,14 +126,13 @@ class Translator:
             reason = first_line(error)
             raise TranslationError(
                 f"The translator '{path}' cannot be loaded: {reason} Only safetensors are read; where a repository has none, "
-                "there may be a converted revision, for example revision='refs/pr/1'."
+                "there may be a converted revision, for example revision='refs/pr/1' (in commands: NAME@refs/pr/1)."
             ) from error
         except (ValueError, KeyError) as error:
             reason = first_line(error)
             raise TranslationError(f"'{path}' is no translation model of transformers: {reason}") from error
         name = Path(path).resolve().name if Path(path).is_dir() else path
-        commit = getattr(model.config, "_commit_hash", None) or revision
-        return cls(model.to(chosen), tokenizer, source, target, name=name, revision=commit)
+        return cls(model.to(chosen), tokenizer, source, target, name=name, revision=_commit(path, revision))
 
     def reversed(self) -> Translator:
         """The same model, the other way round, for back-translation with a model of many languages."""
@@ -312,3 +312,11 @@ def _budgeted(order: list[int], inputs: list[list[int]], batch_size: int) -> Ite
         rows.append(row)
     if rows:
         yield rows
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit of a repository that was loaded just now, as the cache calls it; of a folder nothing."""
+    if Path(name).is_dir():
+        return None
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else revision
