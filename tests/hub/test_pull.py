@@ -402,6 +402,20 @@ def test_a_base_that_is_carried_along_comes_too(hub, bases, build, english, cont
     torch.testing.assert_close(loaded.encode_text(english), model.encode_text(english), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", [{"lazy": True}, {"max_languages": 1}, {"lazy": True, "languages": []}])
+def test_a_base_that_is_carried_along_comes_before_any_language(how, hub, bases, build, english, contents, tmp_path):
+    model = build("de")
+    model.config.base_model_name_or_path = "base"
+    model.save_pretrained(tmp_path / "adapter")
+    base = {f"base/{name}": content for name, content in contents(bases["clip"]).items()}
+    hub.add("org/de", {**contents(tmp_path / "adapter"), **base})
+    loaded = CCRModel.from_pretrained("org/de", **how)
+    assert loaded.encode_text(english, None).shape == (6, 24)
+    if "languages" not in how:
+        expected = model.encode_text(english, "de")
+        torch.testing.assert_close(loaded.encode_text(english, "de"), expected, rtol=0, atol=1e-6)
+
+
 def test_the_base_may_be_on_the_hub_too(hub, bases, build, english, contents, tmp_path):
     hub.add("org/base", contents(bases["clip"]), private=True)
     model = build("de", "zh")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,11 @@ ROWS = {
     "touched": {"train": "touched", "width": 20},
     "touched with a source": {"train": "touched", "source": True},
     "none": {"train": "none", "source": True, "projection": True},
+    "none, of another width": {"train": "none", "source": True, "wide": True},
 }
 
 
-@pytest.fixture(scope="module")
-def multilingual(english, german, tmp_path_factory) -> Path:
+def of_width(width: int, folder: Path, english, german) -> Path:
     """A model as mBERT is: WordPiece of several scripts, and a table of its own."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
@@ -47,22 +48,36 @@ def multilingual(english, german, tmp_path_factory) -> Path:
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     torch.manual_seed(3)
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    size = {"hidden_size": width, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
     model = BertModel(BertConfig(vocab_size=len(wrapped), **size)).eval()
-    folder = tmp_path_factory.mktemp("multilingual")
     model.save_pretrained(folder)
     wrapped.save_pretrained(folder)
     return folder
 
 
+@pytest.fixture(scope="module")
+def multilingual(english, german, tmp_path_factory) -> Path:
+    """As wide as the bases."""
+    return of_width(32, tmp_path_factory.mktemp("multilingual"), english, german)
+
+
+@pytest.fixture(scope="module")
+def wider(english, german, tmp_path_factory) -> Path:
+    """Wider than the bases: its rows need a projection, whether a plan says so or not."""
+    return of_width(48, tmp_path_factory.mktemp("wider"), english, german)
+
+
 @pytest.fixture
-def adapter(bases, multilingual, german, stirred, tmp_path):
+def adapter(bases, multilingual, wider, german, stirred, tmp_path):
     """Function that saves an adapter for German with the multilingual vocabulary, and one for Czech with the base's."""
 
-    def make(train, source=False, width=32, projection=None):
-        tokenizer = AutoTokenizer.from_pretrained(multilingual)
-        table = AutoModel.from_pretrained(multilingual).get_input_embeddings().weight.detach() if width == 32 else None
-        plan = VocabularyConfig(len(tokenizer), width, projection, train, str(multilingual) if source else None)
+    def make(train, source=False, width=32, projection=None, wide=False):
+        place = wider if wide else multilingual
+        width = 48 if wide else width
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        rows = AutoModel.from_pretrained(place).get_input_embeddings().weight.detach()
+        table = rows if width == rows.shape[1] else None
+        plan = VocabularyConfig(len(tokenizer), width, projection, train, str(place) if source else None)
         touched = {i for ids in token_ids(german, tokenizer, 24) for i in ids}
         model = CCRModel.from_base(bases["clip"])
         config = DASDConfig(r=4, generator_rank=4)
@@ -111,6 +126,22 @@ def test_rows_that_were_trained_stay_without_a_corpus(adapter, german, tmp_path)
     expected = model.encode_text(german, "de")
     torch.testing.assert_close(small.encode_text(german, "de"), expected, rtol=0, atol=1e-6)
     assert not set(small.processor.tokenizer_for("de").get_vocab()) & {"собака"}
+
+
+def test_a_base_beside_the_adapter_is_found_from_the_new_place_too(adapter, bases, german, tmp_path, monkeypatch):
+    model = adapter("all")
+    shutil.copytree(bases["clip"], tmp_path / "base")
+    for path in (tmp_path / "adapter/config.json", *(tmp_path / "adapter").glob("*/adapter_config.json")):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**values, "base_model_name_or_path": "../base"}), encoding="utf-8")
+    (tmp_path / "far/away").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "far")
+    trim_vocabulary(tmp_path / "adapter", "away/small", ["de", "cs"], {"de": german})
+    for path in (Path("away/small/config.json"), *Path("away/small").glob("*/adapter_config.json")):
+        assert json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] == "../../../base", path
+    small = CCRModel.from_pretrained("away/small")
+    expected = model.encode_text(german, "de")
+    torch.testing.assert_close(small.encode_text(german, "de"), expected, rtol=0, atol=1e-6)
 
 
 def test_half_precision_is_asked_for(adapter, german, tmp_path):

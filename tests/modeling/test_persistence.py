@@ -57,6 +57,21 @@ def test_one_language_lies_at_the_top(family, build, bases, english, tmp_path):
     assert settings(tmp_path / "out/adapter_config.json")["base_model_name_or_path"] == str(bases[family])
 
 
+def test_a_base_named_by_a_path_from_here_is_found_from_anywhere(bases, english, tmp_path, monkeypatch):
+    """`models/clip` beside where one works, which is no repository and lies elsewhere from the adapter's folder."""
+    (tmp_path / "models").mkdir()
+    shutil.copytree(bases["clip"], tmp_path / "models/clip")
+    monkeypatch.chdir(tmp_path)
+    model = CCRModel.from_base("models/clip")
+    model.add_language("de", DASDConfig(r=4))
+    model.save_pretrained("runs/de")
+    assert settings(tmp_path / "runs/de/config.json")["base_model_name_or_path"] == "../../models/clip"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    loaded = CCRModel.from_pretrained("../runs/de")
+    same(loaded.encode_text(english), model.encode_text(english))
+
+
 def test_several_languages_get_a_folder_each(family, build, english, german, german_tokenizer, stir, tmp_path):
     model = build(family, "de", "cs")
     model.add_language("zh", DASDConfig(mode="static", r=4), tokenizer=german_tokenizer, max_length=14)

@@ -148,6 +148,33 @@ def test_all_pieces_of_a_script_keep_all_texts_in_it(tokenizer, english, german)
     check_same(tokenizer, *trim_tokenizer(tokenizer, ids_of_scripts(tokenizer, ["ru", "zh"])), [*RUSSIAN, *CHINESE])
 
 
+@pytest.mark.parametrize(
+    ("code", "kept", "left"),
+    [
+        ("yue", "狗", "д"),
+        ("ba", "д", "狗"),
+        ("sr-Latn", "g", "д"),
+        ("sr-Cyrl", "д", "狗"),
+        ("zh-Hant", "狗", "д"),
+        ("pt-BR", "g", "狗"),
+    ],
+)
+def test_pieces_of_a_language_are_in_its_script_or_that_of_its_tag(code, kept, left):
+    pieces = ["[UNK]", *(f"{letter}{letter}" for letter in "gд狗")]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    )
+    found = {pieces[index] for index in ids_of_scripts(tokenizer, [code])}
+    assert 2 * kept in found
+    assert 2 * left not in found
+
+
+@pytest.mark.parametrize("code", ["tlh", "sr-Zyyy"])
+def test_a_language_of_no_known_script_asks_for_texts(code, tokenizer):
+    with pytest.raises(ConfigError, match=f"Which script '{code}' is written in .*--corpus {code}="):
+        ids_of_scripts(tokenizer, [code])
+
+
 def test_a_character_without_a_piece_of_its_own_keeps_its_longer_pieces():
     model = models.Unigram([("<unk>", 0.0), ("▁", -2.0), ("a", -3.0), ("▁ab", -4.0), ("▁aa", -1.0)], unk_id=0)
     tokenizer = Tokenizer(model)

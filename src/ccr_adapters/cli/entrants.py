@@ -161,9 +161,11 @@ def _find(text: str) -> Entrant:
     folder = local_folder(place, {})
     config = read_config(folder)
     base = config.base_model_name_or_path or "unnamed base"
-    return Entrant(
-        place, label, _label(base), True, tuple(config.languages), _fingerprint(folder), config.base_sha256 or base
-    )
+    called, own = _label(base), config.base_sha256 or base
+    if config.base_sha256 and (folder / base).is_dir() and not Path(base).is_absolute():
+        # `base` or `../base`, as any adapter may call one of its own
+        called = f"{(folder / base).resolve().name}-{config.base_sha256[:8]}"
+    return Entrant(place, label, called, True, tuple(config.languages), _fingerprint(folder), own)
 
 
 def _label(place: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,6 +155,8 @@ def trim_vocabulary(
     with written_aside(target) as aside:
         config.languages = {code: config.languages[code] for code in chosen}
         _copy_shared(root, aside, config)
+        base = _base_from(config, root, target)
+        config.base_model_name_or_path = base
         for code, place in language_folders(config).items():
             check_language(root / place, config.languages[code])
             folder = inside(aside, place)
@@ -168,6 +171,7 @@ def trim_vocabulary(
                     code, config.languages[code], root / place, folder, texts[code], dtype, elsewhere(how)
                 )
                 report.append(told)
+            _tell_adapter(folder / ADAPTER_CONFIG, {"base_model_name_or_path": base})
         config.save_pretrained(str(aside))
         _tell_card(aside / CARD, report)
     return report
@@ -194,7 +198,7 @@ def _trim_language(
     plan = language.vocabulary
     if plan is None:
         raise AdapterError(f"Language {code!r} has no vocabulary.")
-    state = read_tensors(here / VOCABULARY_WEIGHTS) if plan.train != "none" or plan.projection else {}
+    state = read_tensors(here / VOCABULARY_WEIGHTS)
     tokenizer = read_tokenizer(here)
     if texts:
         used = ids_in_use(tokenizer, texts)
@@ -208,7 +212,10 @@ def _trim_language(
     rows |= {key: value for key, value in state.items() if key.startswith("projection.")}
     write_tensors(folder / VOCABULARY_WEIGHTS, rows, dtype)
     smaller.save_pretrained(str(folder))
-    _tell_adapter(folder / ADAPTER_CONFIG, old)
+    end = read_json(folder / ADAPTER_CONFIG).get("pooling_token_id")
+    if end is not None:
+        # an adapter that reads the caption there
+        _tell_adapter(folder / ADAPTER_CONFIG, {"pooling_token_id": old.index(end)})
     projects = any(key.startswith("projection.") for key in state)
     config = VocabularyConfig(size=len(old), width=plan.width, projection=projects, train=train, source=None)
     elsewhere = plan.size * plan.width * 4 if plan.source and plan.train != "all" else 0
@@ -246,13 +253,19 @@ def _kept_rows(
     return {"table": table[kept]}, "all"
 
 
-def _tell_adapter(path: Path, old: Sequence[int]) -> None:
-    """The end token's new id, in an adapter that reads the caption there."""
+def _base_from(config: CCRConfig, root: Path, target: Path) -> str | None:
+    """How a folder names the base, which an adapter in another one names by a path from there."""
+    name: str | None = config.base_model_name_or_path
+    if name is None or Path(name).is_absolute() or carried_base(config) is not None or not (root / name).is_dir():
+        return name
+    return Path(os.path.relpath((root / name).resolve(), target.resolve())).as_posix()
+
+
+def _tell_adapter(path: Path, changes: Mapping[str, Any]) -> None:
+    """Change values of an adapter's configuration."""
     values = read_json(path)
-    end = values.get("pooling_token_id")
-    if end is not None:
-        values["pooling_token_id"] = old.index(end)
-        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if any(values.get(key) != value for key, value in changes.items()):
+        path.write_text(json.dumps({**values, **changes}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _tell_card(path: Path, report: Iterable[TrimmedVocabulary]) -> None:

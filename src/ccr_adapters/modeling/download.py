@@ -25,7 +25,12 @@ from ccr_adapters.processing.repository import (
 
 
 def local_folder(
-    name: str | Path, hub: dict[str, Any], languages: Iterable[str] | None = None, subfolder: str | None = None
+    name: str | Path,
+    hub: dict[str, Any],
+    languages: Iterable[str] | None = None,
+    subfolder: str | None = None,
+    *,
+    with_base: bool = False,
 ) -> Path:
     """Where an adapter repository lies here, downloaded if it is one of the Hub.
 
@@ -34,6 +39,7 @@ def local_folder(
         hub: Arguments of the download (`hub_arguments`).
         languages: Only these; default all.
         subfolder: Folder inside the repository that holds its `config.json`.
+        with_base: A base that is carried along is needed even if no language is.
 
     Returns:
         The folder, or the snapshot of the repository; without the subfolder.
@@ -47,7 +53,7 @@ def local_folder(
         return Path(name)
     if not is_repository_id(name):
         raise AdapterError(f"'{name}' is neither a folder here nor the id of a repository (owner/name).")
-    return download(str(name), hub, languages, subfolder)
+    return download(str(name), hub, languages, subfolder, with_base=with_base)
 
 
 def wanted(config: CCRConfig, languages: Iterable[str] | None, name: str | Path) -> list[str]:
@@ -67,7 +73,12 @@ def wanted(config: CCRConfig, languages: Iterable[str] | None, name: str | Path)
 
 
 def download(
-    repo_id: str, hub: dict[str, Any], languages: Iterable[str] | None = None, subfolder: str | None = None
+    repo_id: str,
+    hub: dict[str, Any],
+    languages: Iterable[str] | None = None,
+    subfolder: str | None = None,
+    *,
+    with_base: bool = False,
 ) -> Path:
     """Download what languages of an adapter repository need, and nothing else.
 
@@ -76,6 +87,7 @@ def download(
         hub: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
         languages: Only these; default all.
         subfolder: Folder inside the repository that holds its `config.json`.
+        with_base: Also a base that is carried along; else only where a language is wanted.
 
     Returns:
         The snapshot's folder in the cache, in which other languages may be missing.
@@ -93,7 +105,7 @@ def download(
     names = [
         f"{top}{folders[code]}/{name}" if folders[code] else top + name for code in chosen for name in LANGUAGE_FILES
     ]
-    base = carried_base(config) if chosen else None
+    base = carried_base(config) if chosen or with_base else None
     below = None if base is None else top + base
     root = snapshot(repo_id, at_commit(hub, root), [*names, top + CARD], below=below, told=hub.get("revision"))
     for code in chosen:

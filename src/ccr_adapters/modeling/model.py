@@ -31,7 +31,7 @@ from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.modeling.warm_start import start_from
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import NO_REMOTE_CODE, resolve_base
+from ccr_adapters.processing.bases import NO_REMOTE_CODE, TINY_CLIP, resolve_base
 from ccr_adapters.processing.captions import check_captions
 from ccr_adapters.processing.language_id import MIN_CONFIDENCE
 
@@ -114,7 +114,11 @@ class CCRModel(CaptionPasses):
             pooling=None if dual else (pooling or "mean"),
             visual_dim=None if dual else (visual_dim or width_of(encoder.config)),
         )
-        return cls(config, module, processor)
+        model = cls(config, module, processor)
+        if name and name != TINY_CLIP and not Path(name).is_absolute() and Path(name).is_dir():
+            # a path from here, which would lead elsewhere from an adapter's folder
+            model.base_folder = Path(name).resolve()
+        return model
 
     # ------------------------------------------------------------------------------------------------- features
 

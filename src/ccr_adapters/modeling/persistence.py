@@ -135,7 +135,7 @@ def load_model(
         return _ready(model, device_map)
     codes = listed_codes(languages, name)
     bound = lazy or max_languages is not None
-    root = local_folder(name, hub, [] if bound else codes, subfolder)
+    root = local_folder(name, hub, [] if bound else codes, subfolder, with_base=base is None)
     folder = inside(root, subfolder or "")
     own = read_config(folder)
     codes = wanted(own, codes, name)  # before a base is loaded for nothing

@@ -27,6 +27,7 @@ from ccr_adapters.modeling.layout import (
     owner,
 )
 from ccr_adapters.modeling.merging import merged_card, merged_config, remote_names
+from ccr_adapters.processing.bases import TINY_CLIP
 from ccr_adapters.processing.hub_errors import hub_errors
 from ccr_adapters.processing.repository import CONFIG, read_config
 
@@ -91,7 +92,8 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
         check_language(folder / place, config.languages[code])
     check_card(folder / CARD)
     name = config.base_model_name_or_path or ""
-    if Path(name).is_absolute() or name.startswith("../"):
+    here = Path(name).is_dir() and not (base and (folder / base).is_dir())
+    if name != TINY_CLIP and (Path(name).is_absolute() or name.startswith("../") or (name and here)):
         logger.warning(
             "The adapter names its base by a folder of this machine, '%s'; whoever loads it must pass `base=`.",
             name,
@@ -268,6 +270,13 @@ def push_model(
         before = model.base_folder
         if before is not None:
             # nobody else has it: it goes along
+            size = sum(path.stat().st_size for path in before.rglob("*") if path.is_file())
+            logger.warning(
+                "The base '%s' lies on this machine, and goes along (%.0f MB). Where it is a copy of a repository, load it by "
+                "that name instead, and only the adapter is pushed.",
+                before,
+                size / 1e6,
+            )
             shutil.copytree(before, folder / CARRIED)
             model.base_folder = folder / CARRIED
         try:

@@ -25,12 +25,16 @@ from ccr_adapters.errors import ConfigError
 _CHUNK = 4096
 _NAMED = ("pad_token", "bos_token", "eos_token", "cls_token", "sep_token", "unk_token", "mask_token")
 _SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "model_input_names")
-# scripts, by the first words of their characters' names, of the languages that are not written in Latin
+# scripts, by the first words of their characters' names, and the languages that are written in them
+_CHINESE = "CJK IDEOGRAPHIC FULLWIDTH"
 _SCRIPTS = {
-    "CYRILLIC": "ru uk be bg mk sr kk ky mn tg tt",
-    "ARABIC": "ar fa ur ps ckb sd ug",
-    "DEVANAGARI": "hi mr ne sa",
-    "CJK IDEOGRAPHIC FULLWIDTH": "zh",
+    "LATIN": "af az bs ca ceb cs cy da de en eo es et eu fi fil fo fr fy ga gd gl gn ha haw hr ht hu id ig is it jv ku la lb "
+    "lg ln lt lv mg mi ms mt nb nl nn no nso ny oc om pl pt qu ro rw sk sl sm sn so sq sr st su sv sw tk tl tn to tr ts uz vi wo "
+    "xh yo zu",
+    "CYRILLIC": "ru uk be bg mk sr kk ky mn tg tt ba cv uz",
+    "ARABIC": "ar fa ur ps ckb sd ug arz ary",
+    "DEVANAGARI": "hi mr ne sa mai bho",
+    _CHINESE: "zh yue",
     "CJK IDEOGRAPHIC FULLWIDTH HALFWIDTH HIRAGANA KATAKANA KATAKANA-HIRAGANA": "ja",
     "HANGUL CJK": "ko",
     "BENGALI": "bn as",
@@ -52,6 +56,21 @@ _SCRIPTS = {
     "SINHALA": "si",
     "ORIYA": "or",
 }
+# what a tag says that names a script (ISO 15924), `sr-Latn`
+_TAGS = {
+    "latn": "LATIN",
+    "cyrl": "CYRILLIC",
+    "arab": "ARABIC",
+    "deva": "DEVANAGARI",
+    "hans": _CHINESE,
+    "hant": _CHINESE,
+    "beng": "BENGALI",
+    "hebr": "HEBREW",
+    "grek": "GREEK",
+    "geor": "GEORGIAN",
+    "thai": "THAI",
+    "guru": "GURMUKHI",
+}
 
 
 def ids_in_use(tokenizer: Any, texts: Iterable[str]) -> set[int]:
@@ -69,7 +88,11 @@ def ids_in_use(tokenizer: Any, texts: Iterable[str]) -> set[int]:
 
 
 def ids_of_scripts(tokenizer: Any, languages: Iterable[str]) -> set[int]:
-    """Ids of all pieces that the scripts of some languages could need: those without a letter of another script."""
+    """Ids of all pieces that the scripts of some languages could need: those without a letter of another script.
+
+    Raises:
+        ConfigError: If it is not known which script a language is written in.
+    """
     scripts = {"COMBINING", "MODIFIER", *(script for code in languages for script in _scripts(code))}
     suffix = json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("end_of_word_suffix") or ""
     found = set()
@@ -83,8 +106,17 @@ def ids_of_scripts(tokenizer: Any, languages: Iterable[str]) -> set[int]:
 
 
 def _scripts(code: str) -> list[str]:
-    main = code.split("-")[0].lower()
-    return next((scripts.split() for scripts, codes in _SCRIPTS.items() if main in codes.split()), ["LATIN"])
+    main, *tags = code.lower().replace("_", "-").split("-")
+    named = [tag for tag in tags if len(tag) == 4 and tag.isalpha()]
+    found = [_TAGS[tag] for tag in named if tag in _TAGS]
+    if not named:
+        found = [scripts for scripts, codes in _SCRIPTS.items() if main in codes.split()]
+    if not found:
+        raise ConfigError(
+            f"Which script '{code}' is written in is not known here, and so not which pieces it needs. Give texts of it: "
+            f"`--corpus {code}=captions.txt`."
+        )
+    return [word for scripts in found for word in scripts.split()]
 
 
 def trim_tokenizer(tokenizer: Any, used: Iterable[int]) -> tuple[PreTrainedTokenizerFast, list[int]]:
