@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from contenders import CONTENDERS, title_of, training_of
-from multi30k import shown
+from multi30k import interval, shown
 
 COLOURS = (*(f"C{number}" for number in range(10)), "black", "navy")
 NOTE = (
@@ -56,42 +56,51 @@ def table(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
     return rows
 
 
-def apart(ours: list[np.ndarray], theirs: list[np.ndarray]) -> str:
-    """Mean difference over blocks with its interval; each block has pictures of its own, resampled apart."""
-    generator = np.random.default_rng(0)
-    found = [one - other for one, other in zip(ours, theirs, strict=True)]
-    draws = [np.mean([d[generator.integers(len(d), size=len(d))].mean() for d in found]) for _ in range(2000)]
-    low, high = np.quantile(draws, (0.025, 0.975))
+def difference(pairs: Iterable[Sequence[np.ndarray]]) -> str:
+    """Mean difference of pairs, one a language, with its interval: all show the same pictures, drawn for all at once."""
+    values = np.mean([one - other for one, other in pairs], axis=0)  # (M,)
+    low, high = interval(values)
     verdict = "above" if low > 0 else "below" if high < 0 else "tie"
-    return f"{np.mean([d.mean() for d in found]):+.1f} [{low:+.1f}, {high:+.1f}] {verdict}"
+    return f"{values.mean():+.1f} [{low:+.1f}, {high:+.1f}] {verdict}"
 
 
 def over_languages(cells: list[dict[str, Any]], reference: str) -> list[dict[str, str]]:
-    """Mean over languages, a row a world, pairs and method: its score, and how far the reference is from it."""
+    """Mean over languages, a row a world, pairs and method: its score, and how far the reference is from it.
+
+    Compared are, in each language, the seeds that both have.
+    """
     rows = []
     trained = [cell for cell in cells if cell["method"] in CONTENDERS]
     for world, block in grouped(trained, lambda cell: training_of({**cell, "language": ""})).items():
-        name = world.lstrip(", ")
-        # one set of scores a language and test set, means over seeds
-        sums: dict[str, dict[tuple[str, str], np.ndarray]] = {}
-        for (method, language), own in grouped(block, lambda cell: (cell["method"], cell["language"])).items():
-            found = sums.setdefault(method, {})
-            found.update({(language, key): mean_of(own, key) for key in own[0]["arrays"]})
-        for method, found in sums.items():
-            row = {"training": name, "method": title_of(method)}
+        by: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+        for cell in block:
+            by.setdefault((cell["method"], cell["language"]), {})[cell["seed"]] = cell
+        for method in dict.fromkeys(name for name, _ in by):
+            row = {"training": world.lstrip(", "), "method": title_of(method)}
+            compared = set()
             for kind in ("test", "varied"):
-                keys = [key for key in found if key[1] == kind]
-                if not keys:
+                spoken = {each[1]: own for each, own in by.items() if each[0] == method and kind in _arrays(own)}
+                if not spoken:
                     continue
-                row[f"{kind}, mean"] = f"{np.mean([found[key].mean() for key in keys]):.1f}"
-                row[f"{kind} in"] = " ".join(key[0] for key in keys)
-                ours = sums.get(reference, {})
-                if method != reference and all(key in ours for key in keys):
-                    row[f"{reference} against it, {kind}"] = apart(
-                        [ours[key] for key in keys], [found[key] for key in keys]
-                    )
+                row[f"{kind}, mean"] = f"{np.mean([mean_of(own.values(), kind).mean() for own in spoken.values()]):.1f}"
+                row[f"{kind} in"] = " ".join(spoken)
+                sides = [(by.get((reference, language), {}), own) for language, own in spoken.items()]
+                seeds = [ours.keys() & theirs.keys() for ours, theirs in sides]
+                if method != reference and all(seeds):
+                    means = [
+                        [mean_of([side[seed] for seed in shared], kind) for side in both]
+                        for both, shared in zip(sides, seeds, strict=True)
+                    ]
+                    row[f"{reference} against it, {kind}"] = difference(means)
+                    compared.update(map(len, seeds))
+            row["seeds compared"] = str(min(compared, default=""))
             rows.append(row)
     return rows
+
+
+def _arrays(own: dict[int, dict[str, Any]]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = next(iter(own.values()))["arrays"]
+    return found
 
 
 def at_several_rates(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -54,14 +54,14 @@ def built(size: Size, captions: list[str]) -> CCRModel:
 def measured(model: CCRModel, captions: list[str], args: argparse.Namespace, home: Path) -> dict[str, dict[str, Any]]:
     """Export both kinds and measure: by row, megabytes, milliseconds by number of captions, and how near the vectors are."""
     batch = captions[: args.batch]
-    expected = model.encode_text(batch, LANGUAGE).numpy()
+    expected = model.encode_text(batch, LANGUAGE, batch_size=args.batch).numpy()
     found: dict[str, dict[str, Any]] = {"model": {}}
     encoders: dict[str, OnnxEncoder] = {}
     for kind in tqdm(KINDS, desc="export", unit="graph", leave=False, disable=None):
         folder = home / kind
         report = export_onnx(model, LANGUAGE, folder, int8=kind == "int8", captions=captions[:128])["text"]
         encoders[kind] = OnnxEncoder.from_folder(folder, threads=args.threads)
-        vectors = encoders[kind].encode_text(batch)
+        vectors = encoders[kind].encode_text(batch, batch_size=args.batch)
         found[kind] = {
             "megabytes": (folder / "text.onnx").stat().st_size / 1e6,
             "smallest cosine": float(np.min(cosines(expected, vectors))),
@@ -70,8 +70,12 @@ def measured(model: CCRModel, captions: list[str], args: argparse.Namespace, hom
         }
     for count in dict.fromkeys((len(batch), 1)):
         chosen = batch[:count]
-        rows: dict[str, Callable[[], Any]] = {"model": lambda c=chosen: model.encode_text(c, LANGUAGE)}
-        rows |= {kind: lambda c=chosen, e=one: e.encode_text(c) for kind, one in encoders.items()}
+        rows: dict[str, Callable[[], Any]] = {
+            "model": lambda c=chosen: model.encode_text(c, LANGUAGE, batch_size=args.batch)
+        }
+        rows |= {
+            kind: lambda c=chosen, e=one: e.encode_text(c, batch_size=args.batch) for kind, one in encoders.items()
+        }
         for name, seconds in medians(rows, args.rounds).items():
             found[name].setdefault("milliseconds", {})[f"{count}"] = 1000 * seconds
     return found

@@ -8,7 +8,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
+
+from ccr_adapters.modeling.packing import training_parts
 
 T = TypeVar("T")
 
@@ -125,6 +127,12 @@ class Bar(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One more."""
         self.bar.update()
+
+
+def places_of(lengths: Sequence[int], device: str) -> int:
+    """Tokens that a training step computes: those of its captions, and what its parts of like length are padded with."""
+    parts = training_parts(lengths, torch.device(device))
+    return sum(len(part) * max(lengths[index] for index in part) for part in parts)
 
 
 @contextmanager

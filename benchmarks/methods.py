@@ -4,7 +4,7 @@
     python benchmarks/methods.py --data path/to/multi30k --seeds 0 1 2            # what docs/results.md shows
     python benchmarks/methods.py --worlds tiny --languages de sw --seeds 0        # the tiny world needs no data
     python benchmarks/methods.py --data path/to/multi30k --noise 0 0.1 0.2 0.4    # how much bad translations cost
-    python benchmarks/methods.py --steps                                          # a step against its encoder passes
+    python benchmarks/methods.py --data path/to/multi30k --steps                  # a step against its encoder passes
     python benchmarks/methods.py --archive benchmarks/results/methods.parquet --regimes all --finished   # tables, no training
 
 Each cell is trained in a process of its own, which tells its peak memory, `--jobs` at a time. Finished cells are kept in

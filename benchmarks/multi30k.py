@@ -89,10 +89,11 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
 QUICK_PAIRS = {"all": 5800, "2900": 2900, "noise": 5800}
 QUICK_EPOCHS = {"all": 1.0, "2900": 2.0, "noise": 1.0}
 NOTE = (
-    "Sum of recalls (R@1, 5, 10, both directions, of 600) with its 95% bootstrap interval over photographs; 1,000 test captions "
-    "translated from English, and 5 x 1,014 varied German captions that translate nothing; *stand-in image vectors*. English "
-    "in the role of the varied captions: 514.3. Trained weights in millions, of the adapter and of its vocabulary; seconds of "
-    "training on this machine; MB of the adapter on disk, without its vocabulary."
+    "Sum of recalls (R@1, 5, 10, both directions, of 600) with its 95% bootstrap interval over photographs; 1,000 test "
+    "captions translated from English, and 5 x 1,014 varied German captions that translate nothing; *stand-in image "
+    "vectors*. English in the role of the varied captions has 514.3, as the data's README says. Trained weights in "
+    "millions, of the adapter and of its vocabulary; seconds of training on this machine; MB of the adapter on disk, "
+    "without its vocabulary."
 )
 VOCABULARY = {"size": 12000, "kind": "unigram"}
 

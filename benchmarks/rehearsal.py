@@ -10,7 +10,8 @@ of cached pictures and English captions, in Parquet shards. `datasets` maps them
 large as a batch needs, whatever there is on disk. The trainer is the real one.
 
 Utilisation is what the steps computed, counted operation by operation on one batch and scaled by tokens, against the rate
-of a dense matrix product of the encoder's shapes, measured in the same process and precision.
+of a dense matrix product of the encoder's shapes, measured in the same process and precision. Padding that the trainer cuts
+away, by encoding captions of like length together, is not counted.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, load_dataset
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -36,7 +37,7 @@ from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.vocabulary import train_tokenizer
 from ccr_adapters.training import CCRTrainer, CCRTrainingArguments
-from measure import Bar, Clock, Peak, machine, machine_line, precision, wait_for
+from measure import Bar, Clock, Peak, machine, machine_line, places_of, precision, wait_for
 from towers import DYNAMIC, LANGUAGE, LONGEST, SIZES, Size, model_of
 from writing import add_outputs, tell
 
@@ -68,8 +69,9 @@ def captions_of(count: int, seed: int) -> tuple[list[str], list[str]]:
 class Collator:
     """Rows of the shards to batches; counts what it hands out."""
 
-    def __init__(self, model: CCRModel) -> None:
+    def __init__(self, model: CCRModel, device: str) -> None:
         self.processor: Any = model.processor
+        self.device = device
         self.tokens = self.places = self.bytes = 0
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
@@ -79,7 +81,7 @@ class Collator:
         )
         vectors = {name: np.stack([row[name] for row in examples]) for name in ("source", "visual")}
         self.tokens += int(batch.attention_mask.sum())
-        self.places += batch.input_ids.numel()
+        self.places += places_of(batch.attention_mask.sum(dim=1).tolist(), self.device)
         self.bytes += sum(array.nbytes for array in vectors.values()) + sum(len(row["translation"]) for row in examples)
         return {
             "target_input_ids": batch.input_ids,
@@ -103,13 +105,14 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
         return {"row": index, **self.rows[index]}
 
 
-def flops_of(method: nn.Module, batch: dict[str, Tensor], bf16: bool, device: str) -> float:
-    """Floating-point operations of one step, forward and backward, for each place of the batch."""
+def flops_of(method: DASD, batch: dict[str, Tensor], bf16: bool, device: str) -> float:
+    """Floating-point operations of one step, forward and backward, for each place that is computed."""
     inputs = {name: value.to(device) for name, value in batch.items()}
-    with FlopCounterMode(display=False) as counter, precision(device, bf16):
+    # as the trainer encodes them
+    with FlopCounterMode(display=False) as counter, precision(device, bf16), method.model.by_length():
         torch.stack([term.float() for term in method(**inputs).values()]).sum().backward()
     method.zero_grad()
-    return counter.get_total_flops() / batch["target_input_ids"].numel()
+    return counter.get_total_flops() / places_of(batch["target_attention_mask"].sum(dim=1).tolist(), device)
 
 
 def matmul_rate(size: Size, bf16: bool, device: str, rounds: int = 10) -> float:
@@ -146,7 +149,7 @@ def stage(
     if not isinstance(terms, DASDTerms):
         raise TypeError(f"Stage {name} has terms of another method.")
     method = DASD(model, LANGUAGE, terms).to(args.device)
-    collator, clock = Collator(model), Clock()
+    collator, clock = Collator(model, args.device), Clock()
     operations = flops_of(method, collator([data[row] for row in range(args.batch)]), args.bf16, args.device)
     before = disk_bytes()
     with tempfile.TemporaryDirectory() as folder:

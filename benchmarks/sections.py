@@ -18,10 +18,9 @@ from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.evaluation import evaluate_retrieval
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.packing import training_parts
 from ccr_adapters.processing.captions import pad_ids, token_ids
 from ccr_adapters.search import FaissIndex
-from measure import alternating, precise
+from measure import alternating, places_of, precise
 from towers import (
     BARE,
     DYNAMIC,
@@ -133,11 +132,10 @@ def batch_of(setting: Setting) -> tuple[list[str], list[list[int]]]:
 def tokens_a_row(setting: Setting) -> str:
     """What the captions of a training step hold, what one batch of them is padded to, and what its parts are."""
     lengths = [len(ids) for ids in batch_of(setting)[1]]
-    parts = training_parts(lengths, torch.device(setting.device))
-    cut = sum(len(part) * max(lengths[index] for index in part) for part in parts)
+    places = places_of(lengths, setting.device)
     return (
         f"{statistics.mean(lengths):.1f} tokens a row, padded to {max(lengths)}, "
-        f"in parts of like length to {cut / len(lengths):.1f}"
+        f"in parts of like length to {places / len(lengths):.1f}"
     )
 
 

@@ -14,18 +14,27 @@ import torch
 
 from ccr_adapters.cli.build import build_model
 from ccr_adapters.cli.checks import needs_of, stage_terms
-from ccr_adapters.methods import method_of
+from ccr_adapters.methods import CL2CMTerms, NRCCRTerms, Terms, method_of
 from ccr_adapters.processing.collator import TargetCollator
 from cells import corpus_of
 from contenders import name_of, recipe_of, title_of
 from multi30k import packaged_encoder
 
-# Encoder passes of one step, with the rows of each as multiples of the batch.
-PASSES = {
-    "nrccr": [("target", 1), ("source", 2)],
-    "cl2cm": [("target", 1), ("source", 1), ("target", 2), ("source", 2)],
-}
 KEYS = ("input_ids", "attention_mask", "pooled_at")
+
+
+def passes_of(terms: Terms, needs: frozenset[str]) -> list[tuple[str, int]]:
+    """Encoder passes that a step cannot do without: whose captions, and how many times the rows of the batch."""
+    if isinstance(terms, NRCCRTerms):
+        # captions and back-translations are English, and share a pass
+        return [("target", 1), ("source", 2 if "back" in needs else 1)]
+    found = [("target", 1)]
+    if isinstance(terms, CL2CMTerms):
+        found += [("source", 1)] if terms.source else []
+        if terms.sentence or terms.words:
+            # of the teacher, with each caption once more where its words are masked
+            found += [(role, 2 if terms.words else 1) for role in ("target", "source")]
+    return found
 
 
 def one_step(
@@ -50,7 +59,8 @@ def one_step(
     )
     batch = collator([{"row": row, **corpus.rows[row]} for row in range(128)])
     bank = torch.from_numpy(visual) if "bank" in needs else None
-    method = kind(model, plan.language, stage_terms(plan, stage), bank).train()
+    terms = stage_terms(plan, stage)
+    method = kind(model, plan.language, terms, bank).train()
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-6, fused=True)
 
     def step() -> None:
@@ -62,7 +72,7 @@ def one_step(
 
     def passes() -> None:
         optimiser.zero_grad()
-        for role, copies in PASSES.get(plan.method, [("target", 1)]):
+        for role, copies in passes_of(terms, needs):
             parts = [batch[f"{role}_{key}"].repeat(copies, *[1] * (batch[f"{role}_{key}"].ndim - 1)) for key in KEYS]
             with torch.autocast("cpu", torch.bfloat16):
                 states = model.token_states(parts[0], parts[1], parts[2], plan.language, source=role == "source")

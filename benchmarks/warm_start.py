@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ccr_adapters.errors import CCRError
 from ccr_adapters.evaluation import console_table, markdown_table, write_metrics
-from cell_tables import apart, mean_of
+from cell_tables import difference, mean_of
 from cells import cell_of
 from contenders import name_of
 from measure import counted
@@ -102,8 +102,7 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, str]]:
                 keys = [key for key in own_sums if key[1] == kind]
                 row[kind] = f"{sum(own_sums[key].mean() for key in keys) / len(keys):.1f}"
                 if start != "aligned":
-                    ours, theirs = ([each[key] for key in keys] for each in (own_sums, sums["aligned"]))
-                    row[f"{kind}, difference"] = apart(ours, theirs)
+                    row[f"{kind}, difference"] = difference((own_sums[key], sums["aligned"][key]) for key in keys)
             rows.append(row)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from ccr_adapters.cli.checks import check_recipe
 from ccr_adapters.errors import DataError
-from ccr_adapters.methods import METHODS
+from ccr_adapters.methods import CL2CM, DASD, METHODS, NRCCR, Transfer
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 CELL = {"world": "multi30k", "language": "de", "regime": "2900", "noise": 0.0, "pairs": 2900, "epochs": 5.0, "seed": 0}
@@ -82,6 +83,7 @@ def test_a_reference_is_compared_over_languages(contenders, tables):
         cells.append(cell("lora", 0, base + shift + generator.normal(0, 5, size=400), language=language))
     rows = {row["method"]: row for row in tables.over_languages(cells, "dasd")}
     told = "dasd against it, test"
+    assert {row["seeds compared"] for row in rows.values()} == {"1", ""}
     mla = rows[contenders.title_of("mla")]
     assert mla["test in"] == "de cs"
     assert mla["training"] == "2,900 pairs"
@@ -89,6 +91,29 @@ def test_a_reference_is_compared_over_languages(contenders, tables):
     assert mla[told].endswith("above")
     assert rows[contenders.title_of("lora")][told].endswith("tie")
     assert told not in rows["DASD"]
+
+
+def test_languages_show_the_same_pictures(tables):
+    """What a picture adds in one language it adds in the others too: two of them tell no more than one."""
+    generator = np.random.default_rng(0)
+    base, shift = np.full(400, 300.0), generator.normal(1, 20, size=400)
+    one = [cell("mla", 0, base), cell("dasd", 0, base + shift)]
+    two = [*one, *({**found, "language": "cs"} for found in one)]
+    told = [tables.over_languages(cells, "dasd")[0]["dasd against it, test"] for cells in (one, two)]
+    assert told[0] == told[1]
+    low, high = tables.interval(shift)
+    assert f"[{low:+.1f}, {high:+.1f}]" in told[0]
+
+
+def test_differences_are_of_the_seeds_that_both_have(tables):
+    cells = [cell("mla", 0, [100, 200]), cell("dasd", 0, [110, 210])]
+    cells += [cell("dasd", seed, [500, 600]) for seed in (1, 2)]
+    row, ours = tables.over_languages(cells, "dasd")
+    assert row["dasd against it, test"].startswith("+10.0 ")
+    assert row["seeds compared"] == "1"
+    assert ours["test, mean"] == "420.0"  # of all three
+    (row, _) = tables.over_languages([cell("mla", 3, [100, 200]), *cells[1:]], "dasd")
+    assert "dasd against it, test" not in row
 
 
 def test_an_archive_gives_back_what_it_was_given(methods, tmp_path):
@@ -174,3 +199,19 @@ def test_the_plan_of_a_quick_run(methods, contenders):
     full = methods.plan(methods.parsed(["--seeds", "0", "1"]))
     assert len({contenders.name_of(found) for found in full}) == len(full)
     assert {found["language"] for found in full if found["world"] == "tiny"} == set(contenders.TINY_LANGUAGES)
+
+
+def test_the_passes_of_a_step_are_those_of_its_terms(programs):
+    """The table of docs/methods/index.md, together with what fewer terms leave out."""
+    passes_of = programs("step_cost").passes_of
+    full = CL2CM.stages["joint"]
+
+    def captions(terms, needs=frozenset()):
+        return sum(copies for _, copies in passes_of(terms, needs))
+
+    assert captions(DASD.stages["cma"]) == captions(Transfer.stages["joint"]) == 1
+    assert captions(NRCCR.stages["joint"], frozenset({"source", "back"})) == 3
+    assert captions(NRCCR.stages["joint"], frozenset({"source"})) == 2
+    assert captions(full) == 6
+    assert captions(replace(full, words=0.0)) == 4
+    assert captions(replace(full, words=0.0, sentence=0.0, transfer=0.0)) == 2

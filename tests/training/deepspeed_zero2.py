@@ -31,7 +31,8 @@ RECIPE = {
         "max_steps": 4,
         "learning_rate": 0.002,
         "adam_epsilon": 0.001,  # keeps noise from looking like a step
-        "max_grad_norm": 1.0,  # as the launch config has it
+        "max_grad_norm": 0.5,  # not what DeepSpeed has by itself
+        "gradient_accumulation_steps": 2,
         "eval_strategy": "no",
         "save_strategy": "steps",
         "save_steps": 2,

@@ -146,7 +146,7 @@ class OnnxEncoder:
 def _batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
     """Rows of like length together, so that little of the work is padding.
 
-    The cuts are those of `CCRModel.encode_text`: some converted adapters read the padding of their batch.
+    The cuts are those of `CCRModel.encode_text` with this `batch_size`: some converted adapters read the padding of a batch.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
