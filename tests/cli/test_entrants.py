@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ccr_adapters.cli.entrants import before_of, find_entrants
@@ -33,6 +35,16 @@ def test_bases_of_one_name_and_other_weights_are_both_scored(base, adapter):
     assert found["b"].base_fingerprint == "2" * 64
     # alone it is called the same, so what was scored is found again, and nothing else is overwritten
     assert before_of(find_entrants(places[2:]))["c"].label == "base-22222222"
+
+
+def test_a_base_that_is_scored_itself_is_not_scored_twice(adapter, bases, tmp_path, monkeypatch):
+    shutil.copytree(bases["clip"], tmp_path / "models/clip")
+    monkeypatch.chdir(tmp_path)
+    place = adapter("a", "../../models/clip", "1" * 64)
+    entrants = find_entrants(["models/clip", place])
+    assert before_of(entrants) == {}
+    assert [entrant.base for entrant in entrants] == ["clip", "clip"]
+    assert before_of(find_entrants([place]))["a"].label == "clip-11111111"
 
 
 def test_a_base_that_has_a_name_keeps_it(adapter, bases):

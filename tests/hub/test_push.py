@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -234,6 +235,32 @@ def test_a_model_is_pushed_as_it_would_be_saved(hub, build, english):
     loaded = CCRModel.from_pretrained("org/clip", token=OWNER)
     assert sorted(loaded.languages) == ["de", "zh"]
     torch.testing.assert_close(loaded.encode_text(english, "zh"), model.encode_text(english, "zh"), rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def beside(bases, tmp_path, monkeypatch):
+    """A model on a base in a folder of its own, as a clone of a repository is, named by a path from here."""
+    shutil.copytree(bases["clip"], tmp_path / "models/clip")
+    for name in ("README.md", ".gitattributes", "pytorch_model.bin"):
+        (tmp_path / "models/clip" / name).write_bytes(b"x" * 100)
+    monkeypatch.chdir(tmp_path)
+    model = CCRModel.from_base("models/clip")
+    model.add_language("de", DASDConfig(r=4))
+    return model
+
+
+def test_a_base_that_lies_here_alone_goes_along(beside, hub, english, tmp_path, monkeypatch, caplog):
+    beside.push_to_hub("org/de", token=OWNER)
+    assert "lies on this machine, and goes along (" in caplog.text
+    files = hub.repositories["org/de"].files()
+    assert "base/model.safetensors" in files
+    assert not {"base/README.md", "base/.gitattributes", "base/pytorch_model.bin"} & files.keys()
+    assert json.loads(files["config.json"])["base_model_name_or_path"] == "base"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    loaded = CCRModel.from_pretrained("org/de")
+    expected = beside.encode_text(english, "de")
+    torch.testing.assert_close(loaded.encode_text(english, "de"), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("tolerance", [None, 1e-3])

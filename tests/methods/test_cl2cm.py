@@ -200,6 +200,31 @@ def test_activations_that_are_computed_again_are_of_the_same_network(kind, build
         torch.testing.assert_close(computed[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_activations_are_not_computed_again_by_another_network(build):
+    model = build(kind="lora")
+    method = CL2CM(model, "de", PUBLISHED)
+    with pytest.raises(ConfigError, match="use_reentrant: true"):
+        method.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": True})
+    method.activation_checkpointing_enable(activation_checkpointing_kwargs={"preserve_rng_state": False})
+
+
+@pytest.mark.parametrize("family", ["clip", "bert"])
+def test_the_teacher_reads_captions_as_its_twin_does(family, build, batch):
+    """At the length that the language wants, and to its end token where nobody says where that is."""
+    model = build(family, own=True)
+    model.config.languages["de"] = replace(model.config.languages["de"], pad_to=20)
+    rows = batch(model, "source")
+    CL2CM(model, "de", PUBLISHED)
+    found = []
+    for name in ("de", "de_teacher"):
+        with torch.no_grad():
+            states = model.token_states(rows["target_input_ids"], rows["target_attention_mask"], None, name)
+            features = model.target_features(rows["target_input_ids"], None, None, name)[0]
+        assert states.shape[1] == 20
+        found.append(features)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
+
+
 def test_the_groups_of_the_optimiser_know_both_tables(build):
     model = build(own=True)
     method = CL2CM(model, "de", PUBLISHED)

@@ -197,7 +197,7 @@ def test_a_crafted_lora_does_not_rewrite_the_base(bases, english, tmp_path):
     assert CCRModel.from_pretrained(tmp_path / "lora").languages == ["de"]
     for key, value in (("kasa_config", {}), ("init_lora_weights", "PiSSA"), ("layer_replication", [[0, 2]])):
         edit(ADAPTER, key, value=value)(tmp_path / "lora")
-        with pytest.raises(CCRError, match=f"{key}.*would change the base"):
+        with pytest.raises(CCRError, match=f"{key}.*(would|could) change the base"):
             CCRModel.from_pretrained(tmp_path / "lora")
         edit(ADAPTER, key, value=None if key != "init_lora_weights" else True)(tmp_path / "lora")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import KasaConfig, LoraConfig
+from peft import AdaLoraConfig, KasaConfig, LoHaConfig, LoraConfig
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from ccr_adapters.dasd import DASDConfig
-from ccr_adapters.modeling import CCRModel
+from ccr_adapters.errors import ConfigError
+from ccr_adapters.modeling import CCRModel, host
 
 ADAPTERS = {
     "dynamic": lambda: DASDConfig(r=4),
@@ -129,3 +130,29 @@ def test_an_adapter_that_would_change_the_base_is_refused(adapter, family, bases
         model.add_language("de", adapter)
     assert model.languages == []
     assert torch.equal(model.encode_text(english, None), before)
+
+
+@pytest.mark.parametrize("share", [2.0, 1.0001])
+def test_a_method_that_rewrites_the_base_is_found_out(share, bases, monkeypatch):
+    """As peft has some, and may have more: what it did to the weights is seen, however little."""
+    model = CCRModel.from_base(bases["bert"])
+    inject = host.inject_adapter_in_model
+
+    def rewriting(adapter, base, adapter_name):
+        with torch.no_grad():
+            base.encoder.layer[1].output.dense.weight.mul_(share)
+        return inject(adapter, base, adapter_name=adapter_name)
+
+    model.add_language("cs", LoHaConfig(r=4, target_modules=["query"]))
+    model.delete_language("cs")
+    monkeypatch.setattr(host, "inject_adapter_in_model", rewriting)
+    with pytest.raises(ConfigError, match="LOHA rewrote weights of the base"):
+        model.add_language("de", LoHaConfig(r=4, target_modules=["query"]))
+    assert model.languages == []
+    assert "de" not in model.base.peft_config
+
+
+def test_other_kinds_of_lora_are_no_lora(bases, english):
+    model = CCRModel.from_base(bases["bert"])
+    model.add_language("de", AdaLoraConfig(init_r=4, target_r=2, total_step=10))
+    assert model.encode_text(english, "de").shape == (6, 32)

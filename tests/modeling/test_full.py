@@ -12,7 +12,7 @@ from torch import nn
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, ConfigError, LanguageError
-from ccr_adapters.full import FullConfig
+from ccr_adapters.full import FullConfig, FullLayer
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing import CCRProcessor
 
@@ -186,6 +186,22 @@ def test_methods_do_not_share_a_base(other, bases):
     with pytest.raises(ConfigError, match="FULL cannot stand beside them"):
         model.add_language("cs", FullConfig())
     assert [name for name, _ in model.named_modules()] == before
+
+
+def test_a_language_that_comes_after_checkpointing_copies_blocks_alone(bases):
+    """What a block is computed again by belongs to the model, which a copy of the block does not take along."""
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", FullConfig())
+    model.gradient_checkpointing_enable()
+    model.add_language("cs", FullConfig())
+    blocks = [layer for layer in model.base.modules() if isinstance(layer, FullLayer)]
+    again = [
+        layer.base_layer._gradient_checkpointing_func for layer in blocks if hasattr(layer.base_layer, "self_attn")
+    ]
+    copies = [layer.full_copy["cs"] for layer in blocks if hasattr(layer.base_layer, "self_attn")]
+    assert len(copies) == 3
+    for original, copied in zip(again, copies, strict=True):
+        assert copied._gradient_checkpointing_func.keywords["context_fn"] is original.keywords["context_fn"]
 
 
 @pytest.mark.parametrize(

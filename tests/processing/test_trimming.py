@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from ccr_adapters.data.benchmarks.definitions import _XM_CAPTIONS
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.processing.trimming import check_same, ids_in_use, ids_of_scripts, trim_tokenizer
 
@@ -169,7 +170,14 @@ def test_pieces_of_a_language_are_in_its_script_or_that_of_its_tag(code, kept, l
     assert 2 * left not in found
 
 
-@pytest.mark.parametrize("code", ["tlh", "sr-Zyyy"])
+def test_the_scripts_of_languages_that_people_evaluate_are_known():
+    unknown = models.WordPiece({"?": 0}, unk_token="?")
+    punctuation = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(unknown))
+    for code in (*_XM_CAPTIONS, "ja-Jpan", "ko-Kore", "ta-Taml", "hy-Armn"):
+        assert ids_of_scripts(punctuation, [code]) == {0}
+
+
+@pytest.mark.parametrize("code", ["tlh", "xx-YY"])
 def test_a_language_of_no_known_script_asks_for_texts(code, tokenizer):
     with pytest.raises(ConfigError, match=f"Which script '{code}' is written in .*--corpus {code}="):
         ids_of_scripts(tokenizer, [code])

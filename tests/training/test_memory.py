@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from ccr_adapters.errors import TrainingError
 from ccr_adapters.training import CCRTrainingArguments
 from ccr_adapters.training.memory import step_that_fits
+
+WORDS = ["Hund", "Katze", "Kind", "Frau", "Mann", "Vogel", "Ball", "Baum", "Haus", "Schnee", "rot", "blau", "alt"]
 
 
 def limit(method, most, when):
@@ -37,6 +40,12 @@ def trained(trainer):
 @pytest.mark.parametrize(("when", "accumulated"), [("forward", 2), ("backward", 1), ("backward", 2)])
 def test_fewer_rows_at_a_time_train_the_same(when, accumulated, toy, tmp_path, caplog):
     values = {"gradient_accumulation_steps": accumulated, "learning_rate": 1e-3}
+    # all of one length: a chunk has fewer rows where they are long
+    pairs = [(one, other) for one in WORDS for other in WORDS]
+    ids = toy.method().model.processor.token_ids([" ".join(pair) for pair in pairs], "de")
+    length = Counter(map(len, ids)).most_common(1)[0][0]
+    texts = [" ".join(pair) for pair, own in zip(pairs, ids, strict=True) if len(own) == length][: len(toy.data)]
+    toy.data = [{"row": row, "translation": text} for row, text in enumerate(texts)]
     expected = trained(toy.trainer(tmp_path / "enough", **values))
     method = toy.method()
     met = limit(method, 3, when)

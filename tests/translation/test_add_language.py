@@ -109,6 +109,29 @@ def test_weights_of_the_data_are_trained_with(dataset, german, bases, tmp_path, 
     assert set(seen[0].rows["weight"]) == {0.25, 1.0}
 
 
+def test_weights_of_the_noise_report_take_the_place_of_those_of_the_data(dataset, german, bases, tmp_path, monkeypatch):
+    def translated(rows):
+        return rows.add_column("translation", german[:1] * len(rows)).add_column("weight", [0.125] * len(rows))
+
+    seen = []
+    monkeypatch.setattr(train, "run_recipe", lambda recipe, corpus: seen.append(corpus) or 1 / 0)
+    options = ["--dataset", rewritten(dataset, translated), "--output", tmp_path / "o", "--minimum", 0, "--weights"]
+    done = run("--base", bases["clip"], *options, *FAST)
+    assert isinstance(done.exception, ZeroDivisionError), done.output
+    assert "weights of the data give way" in done.output
+    assert 0.125 not in set(seen[0].rows["weight"])
+
+
+def test_a_row_without_an_id_is_said_before_anything_is_translated(dataset, bases, tmp_path):
+    ids = ["p0", None, *(f"p{row}" for row in range(2, 40))]
+    place = rewritten(dataset, lambda rows: rows.remove_columns("image_id").add_column("image_id", ids))
+    done = run(
+        "--base", bases["clip"], "--dataset", place, "--output", tmp_path / "o", "--translator", "no/model", *FAST
+    )
+    assert done.exit_code == 1
+    assert "train: 1 of 40 rows have no `image_id`, the first is row 1" in done.output
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [(["image_id=imgid"], "maps image_id to 'imgid', which no split has"), (["caption=nowhere"], "'nowhere'")],

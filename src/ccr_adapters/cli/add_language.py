@@ -242,6 +242,9 @@ def add_language(
     models = {"model": translator, "back_model": back_model, "device": device, "dtype": None, "revision": None}
     decoding: dict[str, Any] = {"batch_size": batch_size, "num_beams": num_beams}
     texts, by = _translations(splits, language, source, output / "translations", limit, decoding, **models)
+    if weights and "weight" in texts.column_names:
+        _tell("The weights of the data give way to those of the noise report (--weights).")
+        texts = texts.remove_columns("weight")
     report = noise_report(texts, language, source=source)
     report.write(output / "noise", plot=False)
     clean = filter_rows(with_weights(texts, report) if weights else texts, report, minimum)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Entrant:
         languages: Codes that it has adapters for.
         fingerprint: Hash of its files, by which a finished result is known to be of this very model.
         base_fingerprint: Of its base, where its configuration says so.
+        base_place: Folder of its base, where that lies here.
     """
 
     place: str
@@ -43,6 +44,7 @@ class Entrant:
     languages: tuple[str, ...]
     fingerprint: str
     base_fingerprint: str
+    base_place: Path | None = None
 
     @property
     def pretrained(self) -> str:
@@ -94,6 +96,9 @@ def find_entrants(models: Sequence[str]) -> list[Entrant]:
         ConfigError: If two have one name.
     """
     found = [_find(text) for text in models]
+    # a base that is scored itself is called the same beside its adapters
+    bare = {entrant.base_place: entrant.label for entrant in found if not entrant.adapter and entrant.base_place}
+    found = [replace(e, base=bare[e.base_place]) if e.adapter and e.base_place in bare else e for e in found]
     for entrant in found:
         others = [other for other in found if other is not entrant and other.label == entrant.label]
         if others:
@@ -156,16 +161,19 @@ def _find(text: str) -> Entrant:
     label = name or _label(place)
     if is_base(place, {}):
         folder = Path(resolve_base(place))
-        fingerprint = _fingerprint(folder) if folder.is_dir() else place
-        return Entrant(place, label, _label(place), False, (), fingerprint, fingerprint)
+        here = folder.resolve() if folder.is_dir() else None
+        fingerprint = _fingerprint(folder) if here else place
+        return Entrant(place, label, _label(place), False, (), fingerprint, fingerprint, here)
     folder = local_folder(place, {})
     config = read_config(folder)
     base = config.base_model_name_or_path or "unnamed base"
     called, own = _label(base), config.base_sha256 or base
-    if config.base_sha256 and (folder / base).is_dir() and not Path(base).is_absolute():
+    beside = (folder / base).resolve()  # of an absolute path, that
+    if config.base_sha256 and beside.is_dir() and not Path(base).is_absolute():
         # `base` or `../base`, as any adapter may call one of its own
-        called = f"{(folder / base).resolve().name}-{config.base_sha256[:8]}"
-    return Entrant(place, label, called, True, tuple(config.languages), _fingerprint(folder), own)
+        called = f"{beside.name}-{config.base_sha256[:8]}"
+    here = beside if beside.is_dir() else None
+    return Entrant(place, label, called, True, tuple(config.languages), _fingerprint(folder), own, here)
 
 
 def _label(place: str) -> str:

@@ -55,6 +55,7 @@ def read_splits(path: Path, columns: dict[str, str]) -> Splits:
         if "image_id" not in rows.column_names:
             notes.append(f"{split}: no `image_id`, so every row counts as a picture of its own.")
             data[split] = rows.add_column("image_id", [f"{split}-{row}" for row in range(len(rows))])
+        image_ids(data[split], split)  # a row without one is said before hours of translating
     train = data["train"]
     missing = sorted({"caption", "image"} - set(train.column_names))
     if missing:

@@ -198,7 +198,7 @@ class Vectors:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
             raise DataError(f"'{path}' is no array of numbers: {error}") from error
-        return cls(array, ids.read_text(encoding="utf-8").splitlines())
+        return cls(array, [line.strip() for line in ids.read_text(encoding="utf-8").splitlines()])
 
     def rows(self, ids: list[str], where: str) -> np.ndarray:
         """Vectors of some images, in their order. (M, d)

@@ -18,7 +18,7 @@ from ccr_adapters.processing.bases import cache_folder
 logger = logging.getLogger(__name__)
 
 
-def weights_sha256(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module, *, rounded: bool = True) -> str:
     """Hash all parameters of a model, adapters left out.
 
     Values are rounded to bfloat16 first, so that a base gives the same hash whether it was loaded in float32 or in
@@ -26,6 +26,7 @@ def weights_sha256(model: nn.Module) -> str:
 
     Args:
         model: The base, bare or already adapted.
+        rounded: `False` takes values as they are, to tell whether any of them changed.
 
     Returns:
         64 hexadecimal digits.
@@ -40,7 +41,8 @@ def weights_sha256(model: nn.Module) -> str:
             named.append((name.replace(".base_layer.", "."), parameter))
     for name, parameter in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+        values = parameter.detach().to("cpu", torch.bfloat16 if rounded else parameter.dtype).contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

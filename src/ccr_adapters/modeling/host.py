@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 _LEAVE_THE_BASE = ("DASD", "FULL", "LORA")
-"""Methods that are known to; of another one the weights are compared."""
+"""Methods that are known to leave the base's weights alone; with another one they are compared."""
 
 
 class LanguageHost(PreTrainedModel):
@@ -73,9 +73,8 @@ class LanguageHost(PreTrainedModel):
         self.base = base.requires_grad_(False).eval()
         self.vocabularies = nn.ModuleDict()
         self.heads = nn.ModuleDict()
-        self.auxiliary: dict[
-            str, str
-        ] = {}  # networks of a method in training, which are no languages: whose twin each is
+        # networks of a method in training, which are no languages: whose twin each is
+        self.auxiliary: dict[str, str] = {}
         self.processor = processor
         self.base_folder: Path | None = None  # of a base that an adapter names by a path of its own
         self.shelf = Shelf()
@@ -186,13 +185,13 @@ class LanguageHost(PreTrainedModel):
             # several adapters in one model are what this is for
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
             undo.callback(self._forget, code, adapter)
-            before = None if method in _LEAVE_THE_BASE else weights_sha256(self.base)
+            before = None if method in _LEAVE_THE_BASE else weights_sha256(self.base, rounded=False)
             if device is None:
                 inject_adapter_in_model(adapter, self.base, adapter_name=code)
             else:
                 with torch.device(device):
                     inject_adapter_in_model(adapter, self.base, adapter_name=code)
-            if before is not None and weights_sha256(self.base) != before:
+            if before is not None and weights_sha256(self.base, rounded=False) != before:
                 raise ConfigError(
                     f"{method} rewrote weights of the base, which its own language and the pictures share. Load the base anew, and "
                     "use a method that leaves it alone: DASD, LORA, FULL."
@@ -440,15 +439,16 @@ def _refuse_changes_of_the_base(adapter: PeftConfig) -> None:
     keys = ("modules_to_save", "trainable_token_indices", "layer_replication")
     changes = [name for name in keys if getattr(adapter, name, None)]
     changes += ["bias"] if getattr(adapter, "bias", "none") not in (None, "none") else []
-    if isinstance(adapter, LoraConfig):
+    could = "would"
+    if not changes and isinstance(adapter, LoraConfig) and PeftType(adapter.peft_type) is PeftType.LORA:
         # some starts and variants split the base's weights between base and adapter, one of them at the first caption, and
         # new ones come with each version of peft: what is not known to leave the base alone is refused
-        plain = type(adapter)()
+        plain, could = LoraConfig(), "could"
         own = {field.name for field in fields(adapter)} - {field.name for field in fields(PeftConfig)} - _LORA
         changes += sorted(name for name in own if getattr(adapter, name) != getattr(plain, name))
         changes += ["init_lora_weights"] if adapter.init_lora_weights not in _LORA_STARTS else []
     if changes:
         raise ConfigError(
-            f"`{changes[0]}={getattr(adapter, changes[0])!r}` would change the base, and with it the captions of its own "
+            f"`{changes[0]}={getattr(adapter, changes[0])!r}` {could} change the base, and with it the captions of its own "
             "language. Leave it out."
         )

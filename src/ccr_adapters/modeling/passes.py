@@ -260,12 +260,15 @@ class CaptionPasses(LanguageHost):
 
     def _pad_to(self, code: str) -> int | None:
         """The length that captions of a language, or of its twin, are padded to, where they have one."""
-        own = self.config.languages.get(self.auxiliary.get(code, code))
+        own = self.config.languages.get(self._twin_of(code))
         return None if own is None else own.pad_to
 
+    def _twin_of(self, code: str) -> str:
+        """The language of a network: of one that only trains, its twin's."""
+        return self.auxiliary.get(code, code)
+
     def _pad_token(self, code: str) -> int:
-        spoken = self.auxiliary.get(code, code)
-        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(spoken))
+        return 0 if self.processor is None else pad_token_id(self.processor.tokenizer_for(self._twin_of(code)))
 
     def _end_positions(
         self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
@@ -281,16 +284,26 @@ class CaptionPasses(LanguageHost):
 
     def _end_token(self, code: str, tower: TextTower) -> int:
         if self.processor is not None:
-            return end_token_id(self.processor.tokenizer_for(None if code == BASE else code))
+            return end_token_id(self.processor.tokenizer_for(None if code == BASE else self._twin_of(code)))
         adapter = getattr(self.base, "peft_config", {}).get(code)
         return getattr(adapter, "pooling_token_id", None) or tower.encoder.config.eos_token_id
 
     def _set_gradient_checkpointing(  # type: ignore[override]
         self, enable: bool = True, gradient_checkpointing_func: Any = checkpoint, **kwargs: Any
     ) -> None:
-        """A block is computed again, in the backward pass, with the adapters that it was computed with."""
-        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is False:
-            gradient_checkpointing_func = partial(gradient_checkpointing_func, context_fn=self._as_now)
+        """A block is computed again, in the backward pass, with the adapters that it was computed with.
+
+        Raises:
+            ConfigError: If that cannot be, for several networks in training.
+        """
+        if not getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant", False):
+            # a function of its own, which a copy of a block does not copy, as it would a method's whole model
+            how: Any = {"use_reentrant": False, "context_fn": lambda: self._as_now()}
+            gradient_checkpointing_func = partial(gradient_checkpointing_func, **how)
+        elif self.auxiliary and self._switches():
+            raise ConfigError(
+                "With `use_reentrant: true` activations would be computed again with the adapters of another network. Leave it out."
+            )
         super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
 
     def _as_now(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

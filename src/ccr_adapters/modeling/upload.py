@@ -19,6 +19,7 @@ from ccr_adapters.errors import AdapterError, ConfigError
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG
 from ccr_adapters.modeling.checks import check_language
 from ccr_adapters.modeling.layout import (
+    BASE_SUFFIXES,
     CARD,
     carried_base,
     files_below,
@@ -270,14 +271,13 @@ def push_model(
         before = model.base_folder
         if before is not None:
             # nobody else has it: it goes along
-            size = sum(path.stat().st_size for path in before.rglob("*") if path.is_file())
+            size = _carry(before, folder / CARRIED)
             logger.warning(
                 "The base '%s' lies on this machine, and goes along (%.0f MB). Where it is a copy of a repository, load it by "
                 "that name instead, and only the adapter is pushed.",
                 before,
                 size / 1e6,
             )
-            shutil.copytree(before, folder / CARRIED)
             model.base_folder = folder / CARRIED
         try:
             model.save_pretrained(
@@ -286,3 +286,14 @@ def push_model(
         finally:
             model.base_folder = before
         return upload(folder, repo_id, check_folder(folder), **kwargs)
+
+
+def _carry(base: Path, target: Path) -> int:
+    """Copy what a base is loaded from, and nothing else that lies in its folder; its bytes."""
+    size = 0
+    for name in files_below(base):
+        if Path(name).suffix in BASE_SUFFIXES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(base / name, target / name)
+            size += (target / name).stat().st_size
+    return size

@@ -30,7 +30,7 @@ _CHINESE = "CJK IDEOGRAPHIC FULLWIDTH"
 _SCRIPTS = {
     "LATIN": "af az bs ca ceb cs cy da de en eo es et eu fi fil fo fr fy ga gd gl gn ha haw hr ht hu id ig is it jv ku la lb "
     "lg ln lt lv mg mi ms mt nb nl nn no nso ny oc om pl pt qu ro rw sk sl sm sn so sq sr st su sv sw tk tl tn to tr ts uz vi wo "
-    "xh yo zu",
+    "xh yo zu an ast bar br co frp fur hsb kl lmo nds oc pms quz sc scn sco se vec wa war wln",
     "CYRILLIC": "ru uk be bg mk sr kk ky mn tg tt ba cv uz",
     "ARABIC": "ar fa ur ps ckb sd ug arz ary",
     "DEVANAGARI": "hi mr ne sa mai bho",
@@ -70,6 +70,18 @@ _TAGS = {
     "geor": "GEORGIAN",
     "thai": "THAI",
     "guru": "GURMUKHI",
+    "ethi": "ETHIOPIC",
+    "armn": "ARMENIAN",
+    "laoo": "LAO",
+    "khmr": "KHMER",
+    "mymr": "MYANMAR",
+    "taml": "TAMIL",
+    "telu": "TELUGU",
+    "knda": "KANNADA",
+    "mlym": "MALAYALAM",
+    "gujr": "GUJARATI",
+    "sinh": "SINHALA",
+    "orya": "ORIYA",
 }
 
 
@@ -107,10 +119,8 @@ def ids_of_scripts(tokenizer: Any, languages: Iterable[str]) -> set[int]:
 
 def _scripts(code: str) -> list[str]:
     main, *tags = code.lower().replace("_", "-").split("-")
-    named = [tag for tag in tags if len(tag) == 4 and tag.isalpha()]
-    found = [_TAGS[tag] for tag in named if tag in _TAGS]
-    if not named:
-        found = [scripts for scripts, codes in _SCRIPTS.items() if main in codes.split()]
+    found = [_TAGS[tag] for tag in tags if tag in _TAGS]
+    found = found or [scripts for scripts, codes in _SCRIPTS.items() if main in codes.split()]
     if not found:
         raise ConfigError(
             f"Which script '{code}' is written in is not known here, and so not which pieces it needs. Give texts of it: "

@@ -5,6 +5,7 @@ A file is opened as immutable: no lock and no journal, so it can be read in a fo
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import threading
@@ -37,11 +38,20 @@ class Rows:
 
         Args:
             path: A file that `write` made; its hash was compared before.
+
+        Raises:
+            FileNotFoundError: If it is gone.
         """
         # One connection for all threads: SQLite may be built without locks of its own.
         self._lock = threading.Lock()
         address = ":memory:" if path is None else f"file:{pathname2url(str(path.absolute()))}?mode=ro&immutable=1"
-        self._database = sqlite3.connect(address, uri=path is not None, check_same_thread=False)
+        try:
+            self._database = sqlite3.connect(address, uri=path is not None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            if path is None or path.exists():
+                raise
+            # between the comparison and this a writer has merged the segment into another
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(path)) from error
         # for a reader that lets go of a segment while another thread may still be asking it
         weakref.finalize(self, self._database.close)
         if path is None:

@@ -291,5 +291,8 @@ def _found(hit: Hit, root: str) -> schema.Found:
 
 
 def _public(place: str | None) -> str | None:
-    """A model by its name: of a folder only the last part."""
-    return None if place is None else Path(place).name if Path(place).is_dir() or Path(place).is_absolute() else place
+    """A model by its name: of a folder only the last part, also where an adapter names it by a path of its own."""
+    if place is None:
+        return None
+    path = Path(place)
+    return path.name if path.is_dir() or path.is_absolute() or path.parts[:1] in (("..",), (".",)) else place
