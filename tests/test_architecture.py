@@ -6,7 +6,7 @@
     floor 3   training/   evaluation/   hub/   export/   search/   translation/   corpora/
     floor 2   processing/   modeling/   methods/
     floor 1   data/   objectives/   dasd/   full/   configuration.py
-    floor 0   errors.py   extras.py   protocols.py
+    floor 0   errors.py   extras.py   pixels.py   protocols.py
 
 A file imports lower floors and earlier files of its own room. Rooms of one floor do not know each other: they
 meet through files and protocols. Imports inside functions and under `TYPE_CHECKING` count. Every check is
@@ -27,7 +27,7 @@ PACKAGE = "ccr_adapters"
 SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 FLOORS = (
-    ("errors", "extras", "protocols"),
+    ("errors", "extras", "pixels", "protocols"),
     ("data", "objectives", "dasd", "full", "configuration"),
     ("processing", "modeling", "methods"),
     ("training", "evaluation", "hub", "export", "search", "translation", "corpora"),

@@ -53,6 +53,40 @@ def test_vectors_are_indexed_as_they_are(vectors, tmp_path):
         assert opened.index.ids() == sorted(f"vectors/{colour}" for colour in COLOURS)
 
 
+def test_folders_of_one_name_do_not_take_each_others_place(vectors, tmp_path):
+    shutil.copytree(vectors, tmp_path / "other/vectors")
+    for places in ([vectors, tmp_path / "other/vectors"], [tmp_path / "other/vectors"]):
+        found = run("index", *places, "--index", tmp_path / "a.index")
+        if len(places) == 1:
+            break
+        assert found.exit_code == 1
+        assert "would be called 'vectors', as what came from" in found.stderr
+        assert not (tmp_path / "a.index").exists()
+    assert found.exit_code == 0, found.output
+    again = run("index", vectors, "--index", tmp_path / "a.index")
+    assert again.exit_code == 1
+    assert "other/vectors' is. Give its vectors a name of their own: --name NAME." in again.stderr
+    assert run("index", vectors, "--index", tmp_path / "a.index", "--name", "mine").exit_code == 0
+    with Collection.open(tmp_path / "a.index") as opened:
+        ids = opened.index.ids()
+    assert ids == sorted(f"{name}/{colour}" for name in ("mine", "vectors") for colour in COLOURS)
+    # named, the folder has moved here
+    assert run("index", vectors, "--index", tmp_path / "a.index", "--name", "vectors").exit_code == 0
+    assert run("index", vectors, "--index", tmp_path / "a.index").exit_code == 0
+
+
+def test_what_is_gone_may_be_kept(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    table = vectors.parent / "photos.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:4]))
+    shutil.rmtree(vectors)
+    assert run("encode", table, "--output", vectors, "--model", "tiny_clip").exit_code == 0
+    found = run("index", vectors, "--index", tmp_path / "a.index", "--keep")
+    assert "removed" not in found.stdout
+    with Collection.open(tmp_path / "a.index") as opened:
+        assert len(opened.index) == 5
+
+
 def test_again_replaces_and_removes(vectors, tmp_path):
     run("index", vectors, "--index", tmp_path / "a.index")
     shutil.rmtree(vectors)

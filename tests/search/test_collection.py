@@ -409,6 +409,37 @@ def test_what_an_index_cannot_hold_is_skipped_and_not_the_batch(photos, folder, 
         assert sum("named before" in reason for reason in told(summary).values()) == 1
 
 
+def test_a_reader_learns_that_a_source_has_moved(folder, faiss_address, update, tmp_path):
+    """No vector changes then, and no generation of the index."""
+    update(faiss_address, folder)
+    with Collection.open(faiss_address) as reader:
+        (hit,) = reader.search(np.ones((1, 128), np.float32), 1)[0]
+        before = reader.path(hit)
+        assert not reader.refresh()
+        shutil.move(folder, tmp_path / "moved")
+        update(faiss_address, tmp_path / "moved", name=folder.name)
+        assert reader.refresh()
+        after = reader.path(hit)
+        assert before.relative_to(folder) == after.relative_to(tmp_path / "moved")
+        assert after.is_file()
+        assert not reader.refresh()
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_a_name_that_comes_three_times_is_the_first_one_always(batch_size, folder, faiss_address, encoder):
+    """As in a table with a block of rows for each language: the second row is skipped, and so is the third."""
+    good = list(FolderSource(folder, "photos").entries())
+    blocks = [Item(item.id, item.stamp, item.read, {"block": block}) for block in range(3) for item in good]
+    listed = [Listed("photos", blocks)]
+    with Collection.open_or_create(faiss_address, encoder) as collection:
+        summary = collection.update(listed, encoder, batch_size=batch_size, workers=1, show_progress=False)
+        assert (summary.total, summary.added, summary.skipped) == (len(good), len(good), 2 * len(good))
+        again = collection.update(listed, encoder, batch_size=batch_size, workers=1, show_progress=False)
+        assert (again.added, again.changed, again.removed) == (0, 0, 0)
+        hits = collection.index.search(np.eye(1, collection.index.header.dim, dtype=np.float32), len(good))[0]
+        assert {hit.metadata["block"] for hit in hits} == {0}
+
+
 def test_a_source_that_breaks_off_leaves_a_whole_index(folder, faiss_address, update, encoder):
     good = list(FolderSource(folder, "photos").entries())
 

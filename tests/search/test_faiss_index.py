@@ -313,6 +313,35 @@ def write_record(folder, path):
     file_record("ann", size=path.stat().st_size, sha256=digest)(folder)
 
 
+def test_a_refresh_that_fails_leaves_what_is_searched_as_it_was(faiss_place, random_vectors, monkeypatch):
+    """New files that this user may not read: what is deleted stays so, and nothing new is half there."""
+    vectors = random_vectors(20)
+    with filled(faiss_place, vectors) as index:
+        index.save()
+        index.delete(["0003"])
+        index.save()
+    reader = faiss_place.open()
+    before = [hit.id for hit in reader.search(vectors[3:4], 20)[0]]
+    assert "0003" not in before
+    with faiss_place.open(writable=True) as writer:
+        writer.delete(["0004"])
+        writer.add(["new"], random_vectors(1, seed=9))
+        writer.save()
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_module.Segment, "open", forbidden)
+        with pytest.raises(PermissionError):
+            reader.refresh()
+    assert [hit.id for hit in reader.search(vectors[3:4], 20)[0]] == before
+    assert reader.refresh()
+    after = {hit.id for hit in reader.search(vectors[3:4], 20)[0]}
+    assert after == {*before, "new"} - {"0004"}
+    reader.close()
+
+
 def test_what_a_crash_leaves_is_neither_read_nor_kept(faiss_place, random_vectors, obvious_search, same):
     vectors = random_vectors(30)
     with filled(faiss_place, vectors) as index:

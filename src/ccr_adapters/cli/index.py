@@ -113,7 +113,7 @@ def index(
     from ccr_adapters.search.notes import notes_folder
 
     if vectors := vector_folders(list(sources or [])):
-        index_vectors(vectors, index_, notes=notes, wait=wait, token=token, collection=collection)
+        index_vectors(vectors, index_, notes=notes, name=name, keep=keep, wait=wait, token=token, collection=collection)
         return
     known = Notes.read(notes_folder(index_, notes))
     chosen = [] if forget else _sources(list(sources or []), known, name, recursive, every, _columns(column or []))

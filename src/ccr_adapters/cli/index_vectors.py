@@ -12,7 +12,7 @@ import typer
 from ccr_adapters.cli.collections import printable
 
 if TYPE_CHECKING:
-    from ccr_adapters.search import VectorIndex
+    from ccr_adapters.search import Notes, VectorIndex
 
 
 def vector_folders(places: list[str]) -> list[Path]:
@@ -47,17 +47,21 @@ def about_vectors(folder: Path) -> dict[str, Any]:
     return about
 
 
-def index_vectors(folders: list[Path], address: str, *, notes: Path | None, **place: Any) -> None:
+def index_vectors(
+    folders: list[Path], address: str, *, notes: Path | None, name: str | None = None, keep: bool = False, **place: Any
+) -> None:
     """Bring an index to the state of folders of vectors; names of their rows begin with the folder's.
 
     Args:
         folders: What `encode` has written.
         address: Of the index.
         notes: Folder of the notes, for a cluster.
+        name: What the names of a folder's rows begin with, in place of its own.
+        keep: Leave in the index what is gone from a folder.
         place: `wait`, `token` and `collection`, as for `Collection.open_or_create`.
 
     Raises:
-        SearchIndexError: If the vectors are of another base, or cannot be searched.
+        SearchIndexError: If the vectors are of another base, cannot be searched, or would take the place of others.
     """
     from dataclasses import replace
 
@@ -69,6 +73,8 @@ def index_vectors(folders: list[Path], address: str, *, notes: Path | None, **pl
     where = notes_folder(address, notes)
     if where is None:
         raise SearchIndexError(f"'{address}' is a cluster: say in which folder its notes go (--notes FOLDER).")
+    found = Notes.read(where)
+    named = _named(folders, name, found)
     base = {"base": known[0]["base"] or "unnamed", "base_sha256": known[0]["base_sha256"]}
     there = index_exists(address, **{key: place[key] for key in ("token", "collection")})
     index = (
@@ -77,11 +83,11 @@ def index_vectors(folders: list[Path], address: str, *, notes: Path | None, **pl
         else create_index(address, known[0]["dim"], **base, **place)
     )
     try:
-        found = Notes.read(where)
-        replace(found, model=found.model or known[0]["model"]).write(where)
-        for folder, about in zip(folders, known, strict=True):
+        lie = {name: str(folder.absolute()) for name, folder in named.items()}
+        replace(found, model=found.model or known[0]["model"], vectors={**found.vectors, **lie}).write(where)
+        for (called, folder), about in zip(named.items(), known, strict=True):
             index.header.check_base(base["base"], about["base_sha256"], f"The index '{address}'")
-            counts = _take_in(index, folder)
+            counts = _take_in(index, folder, called, keep=keep)
             index.save()
             told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
             typer.echo(f"{printable(str(folder))}: {told}.")
@@ -91,11 +97,36 @@ def index_vectors(folders: list[Path], address: str, *, notes: Path | None, **pl
         index.close()
 
 
-def _take_in(index: VectorIndex, folder: Path) -> dict[str, int]:
+def _named(folders: list[Path], name: str | None, notes: Notes) -> dict[str, Path]:
+    """Folders by what the names of their rows begin with.
+
+    Raises:
+        SearchIndexError: If that is taken, so that what came from elsewhere would be deleted.
+    """
+    from ccr_adapters.errors import SearchIndexError
+
+    if name is not None and len(folders) > 1:
+        raise SearchIndexError(f"`--name {name}` is for one folder of vectors; there are {len(folders)}.")
+    found: dict[str, Path] = {}
+    for folder in folders:
+        called, lies = name or folder.absolute().name, str(folder.absolute())
+        earlier = found.get(called) or notes.vectors.get(called)
+        # a name that is given says that this is the same source, moved here
+        other = earlier is not None and str(Path(earlier).absolute()) != lies and name is None
+        if other or called in {source.name for source in notes.sources}:
+            taken = f"what came from '{earlier}'" if other else "a source of pictures"
+            raise SearchIndexError(
+                f"'{folder}' would be called '{called}', as {taken} is. Give its vectors a name of their own: --name NAME."
+            )
+        found[called] = folder
+    return found
+
+
+def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = False) -> dict[str, int]:
     """Add what a folder has, shard by shard, and delete what it has no more."""
     from ccr_adapters.corpora import as_matrix, read_vectors
 
-    start, before = f"{folder.absolute().name}/", set(index.ids())
+    start, before = f"{called}/", set(index.ids())
     seen: set[str] = set()
     counts = {"new": 0, "written again": 0, "left out, for their names came before": 0, "removed": 0}
     for table in read_vectors(folder):
@@ -107,18 +138,19 @@ def _take_in(index: VectorIndex, folder: Path) -> dict[str, int]:
             seen.add(name)
         extra = table.drop_columns(["id", "vector"]).to_pylist()
         rows = [names[at] for at in kept]
-        index.add(rows, as_matrix(table)[kept], [_metadata(extra[at], folder) for at in kept])
+        index.add(rows, as_matrix(table)[kept], [_metadata(extra[at], called) for at in kept])
         known = sum(name in before for name in rows)
         counts["written again"] += known
         counts["new"] += len(rows) - known
         counts["left out, for their names came before"] += len(names) - len(rows)
-    counts["removed"] = index.delete([name for name in before if name.startswith(start) and name not in seen])
+    if not keep:
+        counts["removed"] = index.delete([name for name in before if name.startswith(start) and name not in seen])
     return counts
 
 
-def _metadata(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _metadata(row: dict[str, Any], called: str) -> dict[str, Any]:
     """Kept columns as an index can hold them: what is no text, number or truth value becomes text."""
-    found: dict[str, Any] = {"source": folder.absolute().name}
+    found: dict[str, Any] = {"source": called}
     for key, value in row.items():
         if isinstance(value, float) and not math.isfinite(value):
             value = None

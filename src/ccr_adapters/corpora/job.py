@@ -20,6 +20,7 @@ from ccr_adapters.corpora.shards import DTYPES, Skipped, finished_shards, read_s
 from ccr_adapters.errors import ConfigError, DataError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import processor_of
+from ccr_adapters.pixels import VERSION as PIXELS
 
 JOB, PLAN, SKIPPED, LOCK = "encode.json", "plan.json", "skipped.jsonl", ".lock"
 SHARD_ROWS = 8192
@@ -119,7 +120,7 @@ def _processing(model: CCRModel, code: str | None, what: str) -> str:
     if what == "captions":
         parts += [_tokenizer(processor.tokenizer_for(code)), *processor.settings_for(code)]
     else:
-        parts.append(processor.image_processor.to_dict() if processor.image_processor is not None else None)
+        parts += [processor.image_processor.to_dict() if processor.image_processor is not None else None, PIXELS]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -216,9 +216,11 @@ class _Layout:
 
     def share_questions(self) -> None:
         """Bring a question that was asked on one tab to the others."""
+        # in the browser: who opens another tab at once would find the question before
+        copies = f"(text, code) => Array({len(self._rows) - 1}).fill([text, code]).flat()"
         for asked, query, language in self._asked:
             others = [part for row in self._rows if row[0] is not query for part in row]
-            asked.then(lambda text, code: [text, code] * (len(self._rows) - 1), [query, language], others, **_QUIET)
+            asked.then(None, [query, language], others, js=copies, **_QUIET)
 
     def _question(self, name: str, *, k: bool = False) -> tuple[Any, Any, Any, Any]:
         gr, many = self._gr, None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ExportError, ImageError
+from ccr_adapters.pixels import as_rgb
 
 _UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
@@ -102,11 +103,12 @@ def _opened(picture: Any, row: int) -> Image.Image:
     try:
         if isinstance(picture, (str, Path)):
             with Image.open(picture) as image:
-                return image.convert("RGB")
+                image.load()
+                return as_rgb(image)
         if isinstance(picture, np.ndarray):
             picture = Image.fromarray(picture)
         if isinstance(picture, Image.Image):
-            return picture.convert("RGB")
+            return as_rgb(picture)
     except FileNotFoundError as error:
         raise ImageError(f"Picture {row} is missing: '{picture}'. Check the path.") from error
     except (*_UNREADABLE, TypeError) as error:

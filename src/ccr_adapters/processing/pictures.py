@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ccr_adapters.errors import ImageError
+from ccr_adapters.pixels import as_rgb
 from ccr_adapters.processing.ahead import ahead
 
 # what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
@@ -65,19 +66,20 @@ def _check_picture(numbered: tuple[int, Any]) -> None:
 
 
 def load_picture(picture: Any) -> Any:
-    """Open a path as RGB, convert PIL to RGB, pass arrays and tensors.
+    """Open a path and make it upright RGB on white, the same with PIL; pass arrays and tensors.
 
     Raises:
         ImageError: If a picture that was opened but not read turns out to be broken.
     """
     if isinstance(picture, (str, Path)):
         with Image.open(picture) as image:
-            return image.convert("RGB")
+            image.load()
+            return as_rgb(image)
     if isinstance(picture, Image.Image):
         try:
             picture.load()
         except UNREADABLE as error:
             name = getattr(picture, "filename", "") or "a picture in memory"
             raise ImageError(f"'{name}' cannot be read ({error}). Replace it or leave it out.") from error
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
+        return as_rgb(picture)
     return picture

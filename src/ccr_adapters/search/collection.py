@@ -239,6 +239,23 @@ class Collection:
         except SearchIndexError:
             return None
 
+    def refresh(self) -> bool:
+        """See what an indexer has saved since: pictures, sources, and where those lie by now.
+
+        Returns:
+            Whether anything has changed.
+
+        Raises:
+            SearchIndexError: If the index or its notes cannot be read; all is as it was then.
+        """
+        changed = self.index.refresh()
+        notes = self.notes if self.folder is None else Notes.read(self.folder)
+        if not changed and notes == self.notes:
+            return False
+        # what was opened of a source may have been written again
+        self.notes, self._opened = notes, {}
+        return True
+
     def close(self) -> None:
         """Let go of files and locks."""
         self.index.close()

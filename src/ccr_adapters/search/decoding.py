@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import threading
-import zlib
 from contextlib import nullcontext
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError
+from ccr_adapters.pixels import BROKEN, as_rgb
 from ccr_adapters.search.interface import Scalar
 
 PICTURES = frozenset(
@@ -44,21 +42,6 @@ _ENOUGH = 1024
 _LARGE = 32_000_000
 _one_large = threading.Lock()
 
-# what Pillow raises over broken files: its readers are many
-_BROKEN = (
-    Image.DecompressionBombError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 _EXIF, _TAKEN = 0x8769, 0x9003
 _WHEN = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
 
@@ -83,10 +66,10 @@ def decode(content: bytes) -> Image.Image:
                 if times > 1:
                     image.draft("RGB", (int(image.width / times), int(image.height / times)))
                 image.load()
-                return _rgb(_upright(image))
+                return as_rgb(image)
     except UnidentifiedImageError as error:
         raise ImageError("is no picture of a known format") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(str(error).strip() or type(error).__name__) from error
 
 
@@ -102,7 +85,7 @@ def facts(content: bytes) -> dict[str, Scalar]:
     try:
         with _opened(content) as image:
             found = _WHEN.fullmatch(str(image.getexif().get_ifd(_EXIF).get(_TAKEN)))
-    except _BROKEN:
+    except BROKEN:
         return {}
     if found is None or found[1] == "0000":
         return {}
@@ -112,23 +95,3 @@ def facts(content: bytes) -> dict[str, Scalar]:
 def _opened(content: bytes) -> Image.Image:
     Image.init()
     return Image.open(io.BytesIO(content), formats=[name for name in _FORMATS if name in Image.OPEN])
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except _BROKEN:
-        # EXIF is broken more often than the picture is
-        return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # convert() would cut 16 bits off at 255
-        pixels = np.asarray(image).astype(np.float32)
-        image = Image.fromarray((pixels / max(pixels.max() / 255, 1)).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        image = Image.alpha_composite(paper, layer)
-    return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ccr_adapters.search.generation import CURRENT, Generation, Part, write_dele
 from ccr_adapters.search.interface import Hit, IndexHeader, Metadata, Vectors, Where
 from ccr_adapters.search.kinds import EXACT_LIMIT, IndexKind, choose_kind, half_of_memory
 from ccr_adapters.search.lock import WriteLock
-from ccr_adapters.search.segment import OVERFETCH, Found, Segment, SegmentRecord
+from ccr_adapters.search.segment import OVERFETCH, Found, Segment, SegmentRecord, deleted_of
 
 logger = logging.getLogger(__name__)
 
@@ -337,13 +338,15 @@ def _open_segments(folder: Path, known: Sequence[Segment]) -> tuple[Generation, 
         tries += 1
         generation = Generation.read(folder)
         segments: list[Segment] = []
+        # of segments in use, taken over when all the rest is there
+        deleted: list[tuple[Segment, SegmentRecord, Any]] = []
         try:
             for record in generation.segments:
                 segment = rows.get(record.files["rows"].name)
                 if segment is None or segment.record is None or segment.record.files["rows"] != record.files["rows"]:
                     segment = Segment.open(folder, record, generation.header.dim)
                 else:
-                    segment.read_deleted(folder, record, check=True)
+                    deleted.append((segment, record, deleted_of(folder, record, check=True)))
                 segments.append(segment)
         except FileNotFoundError as error:
             if tries < _TRIES and Generation.read(folder).number != generation.number:
@@ -351,6 +354,8 @@ def _open_segments(folder: Path, known: Sequence[Segment]) -> tuple[Generation, 
             raise SearchIndexError(
                 f"'{error.filename}' is missing: restore the folder from a copy, or index again."
             ) from error
+        for known_segment, record, found in deleted:
+            known_segment.take_deleted(record, found)
         return generation, segments
 
 

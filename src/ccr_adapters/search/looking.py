@@ -182,16 +182,18 @@ class Looker:
 
     def _jobs(self, source: Source) -> Iterator[Job | Outcome]:
         """Work for threads, or outcomes that need none."""
+        named: set[str] = set()  # `present` forgets what was skipped
         for entry in source.entries():
             if isinstance(entry, Skipped):
                 yield entry
             elif not _is_unicode(entry.id):
                 yield Skipped(entry.id, "its name is not Unicode text")
-            elif entry.id in self.present:
+            elif entry.id in named or entry.id in self.present:
                 yield Skipped(entry.id, "was named before: names must differ", stays=True)
             elif isinstance(entry, Clip):
                 yield from self._film(entry)
             else:
+                named.add(entry.id)
                 self.present.add(entry.id)
                 seen = self._seen.get(entry.id)
                 if seen is not None and seen[0] == entry.stamp and self._state.hashes.get(entry.id) == seen[1]:

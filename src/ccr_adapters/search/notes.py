@@ -14,8 +14,8 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -58,11 +58,13 @@ class Notes:
         model: What `CCRModel` is loaded from: a repository, a folder, or `tiny_clip`.
         base_revision: Revision of the base, where it has one.
         sources: Where the pictures are.
+        vectors: Folder of the vectors that were taken in under each name, which are no pictures.
     """
 
     model: str | None = None
     base_revision: str | None = None
     sources: tuple[SourceRecord, ...] = ()
+    vectors: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path | None) -> Notes:
@@ -97,6 +99,7 @@ class Notes:
             model if isinstance(model, str) else None,
             revision if isinstance(revision, str) else None,
             tuple(SourceRecord.from_dict(source, path) for source in values["sources"]),
+            vectors if isinstance(vectors := values.get("vectors"), dict) else {},
         )
 
     def write(self, folder: Path) -> None:

@@ -6,6 +6,7 @@ inside the file of the graph; an IVF-PQ one has both.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,13 @@ class Segment:
         segment.rows.close()
         segment.record, segment.rows = record, Rows(paths["rows"])
         if record.kind != "exact":
-            segment._ann = kinds.load(paths["ann"], record.kind, dim, record.count)
+            try:
+                segment._ann = kinds.load(paths["ann"], record.kind, dim, record.count)
+            except SearchIndexError as error:
+                if paths["ann"].exists():
+                    raise
+                # between the comparison and this a writer has merged the segment into another
+                raise FileNotFoundError(errno.ENOENT, "No such file", str(paths["ann"])) from error
         if record.kind == "hnsw":
             segment._bytes = kinds.stored_vectors(segment._ann)
         elif record.files["vectors"].size != 4 * dim * record.count:
@@ -131,25 +138,12 @@ class Segment:
         return segment
 
     def read_deleted(self, folder: Path, record: SegmentRecord, *, check: bool = False) -> None:
-        """Take over what is deleted, from a file of one bit per vector.
+        """Take over what is deleted; arguments and errors as `deleted_of` has them."""
+        self.take_deleted(record, deleted_of(folder, record, check=check))
 
-        Args:
-            folder: Folder of the index.
-            record: The record, whose other files are those of this segment.
-            check: Whether to compare the file with its hash.
-
-        Raises:
-            SearchIndexError: If the file has another size.
-        """
-        self.record, self.changed = record, False
-        self.deleted = np.zeros(record.count, dtype=np.bool_)
-        if "deleted" in record.files:
-            file = record.files["deleted"]
-            path = file.check(folder) if check else folder / file.name
-            packed = np.fromfile(path, dtype=np.uint8)
-            if len(packed) != (record.count + 7) // 8:
-                raise SearchIndexError(f"'{path}' is not for {record.count:,} vectors. Index again.")
-            self.deleted = np.unpackbits(packed, count=record.count).astype(np.bool_)
+    def take_deleted(self, record: SegmentRecord, deleted: NDArray[np.bool_]) -> None:
+        """Take over what `deleted_of` has read, all at once: others may be searching."""
+        self.record, self.changed, self.deleted = record, False, deleted
 
     @property
     def kind(self) -> IndexKind:
@@ -306,3 +300,24 @@ def best_of(found: Sequence[Found], queries: int, k: int) -> Found:
     scores = np.where(positions < 0, -np.inf, scores).astype(np.float32)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+def deleted_of(folder: Path, record: SegmentRecord, *, check: bool = False) -> NDArray[np.bool_]:
+    """What is deleted of a segment, from a file of one bit per vector. (N,)
+
+    Args:
+        folder: Folder of the index.
+        record: The record, whose other files are those of the segment.
+        check: Whether to compare the file with its hash.
+
+    Raises:
+        SearchIndexError: If the file has another size.
+    """
+    if "deleted" not in record.files:
+        return np.zeros(record.count, dtype=np.bool_)
+    file = record.files["deleted"]
+    path = file.check(folder) if check else folder / file.name
+    packed = np.fromfile(path, dtype=np.uint8)
+    if len(packed) != (record.count + 7) // 8:
+        raise SearchIndexError(f"'{path}' is not for {record.count:,} vectors. Index again.")
+    return np.unpackbits(packed, count=record.count).astype(np.bool_)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ccr_adapters.errors import CCRError, LanguageError, MissingItemError, SearchIndexError
-from ccr_adapters.search import Collection, Hit, Notes, Where
+from ccr_adapters.search import Collection, Hit, Where
 from ccr_adapters.search.checks import check_k, terms_of
 from ccr_adapters.search.interface import Vectors
 from ccr_adapters.serving.batching import Batcher
@@ -60,6 +60,7 @@ class Gallery:
     ) -> None:
         self.collection = collection
         self._refresh_seconds, self._looked = refresh_seconds, time.monotonic()
+        self._count = len(collection.index)
         # no waiting: what comes while a search runs is enough to share the next one
         self._batcher: Batcher[_Job, list[Hit]] = Batcher(
             self._run, name="gallery", size_of=lambda _: 1, max_batch=max_batch, max_wait=0.0, max_queue=max_queue
@@ -71,7 +72,8 @@ class Gallery:
         return self._batcher.depth
 
     def __len__(self) -> int:
-        return len(self.collection.index)
+        """Pictures, as counted when the index was last looked at: those who ask do not wait for a database."""
+        return self._count
 
     def check(self, languages: Languages, code: str | None) -> None:
         """Refuse a language whose captions have nothing in common with the pictures of the index.
@@ -179,9 +181,9 @@ class Gallery:
         if time.monotonic() - self._looked < self._refresh_seconds:
             return
         try:
-            if self.collection.index.refresh():
-                self.collection.notes = Notes.read(self.collection.folder)
-                logger.info("The index has changed: %d pictures", len(self))
+            if self.collection.refresh():
+                logger.info("The index has changed: %d pictures", len(self.collection.index))
+            self._count = len(self.collection.index)
         except (SearchIndexError, OSError) as error:
             logger.warning("The index cannot be read anew: %s", error)
         self._looked = time.monotonic()

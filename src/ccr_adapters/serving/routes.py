@@ -257,10 +257,16 @@ def _written(vectors: Array, encoding: str) -> Response:
     return Response(content, media_type="application/json")
 
 
+_LONGEST_FILTER = 10_000
+
+
 def _condition(text: str | None) -> Where | None:
     """A filter from JSON."""
     if text is None:
         return None
+    if len(text) > _LONGEST_FILTER:
+        # every value of it is hashed while others wait
+        raise HTTPException(422, f"`filter` has {len(text):,} characters; expected at most {_LONGEST_FILTER:,}.")
     try:
         where = json.loads(text)
         if not isinstance(where, dict) or not all(_is_plain(value) for value in where.values()):

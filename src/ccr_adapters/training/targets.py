@@ -25,6 +25,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding_video import frame_vectors
 from ccr_adapters.modeling.memory import in_halves
 from ccr_adapters.modeling.towers import pooler_output
+from ccr_adapters.pixels import VERSION as PIXELS
 from ccr_adapters.processing.ahead import ahead
 
 logger = logging.getLogger(__name__)
@@ -177,7 +178,8 @@ class TargetCache:
         data = getattr(getattr(pictures, "rows", None), "_fingerprint", None)
         if data is None:
             data = fingerprint(_content(pictures[index]) for index in range(len(pictures)))
-        key = fingerprint(["visual", self._base, *self._how, described, data, *_files_of(pictures), *ids])
+        seen = [described, PIXELS]
+        key = fingerprint(["visual", self._base, *self._how, *seen, data, *_files_of(pictures), *ids])
         return self._array(key, len(pictures), lambda out: self._encode_visual(pictures, out, batch_size))
 
     def frames(self, videos: Sequence[Any], frames: int | None = None, *, batch_size: int = 64) -> FrameVectors:
