@@ -32,7 +32,6 @@ RECIPE = {
         "learning_rate": 0.002,
         "adam_epsilon": 0.001,  # keeps noise from looking like a step
         "max_grad_norm": 0.5,  # not what DeepSpeed has by itself
-        "gradient_accumulation_steps": 2,
         "eval_strategy": "no",
         "save_strategy": "steps",
         "save_steps": 2,
