@@ -55,14 +55,11 @@ def test_vectors_are_indexed_as_they_are(vectors, tmp_path):
 
 def test_folders_of_one_name_do_not_take_each_others_place(vectors, tmp_path):
     shutil.copytree(vectors, tmp_path / "other/vectors")
-    for places in ([vectors, tmp_path / "other/vectors"], [tmp_path / "other/vectors"]):
-        found = run("index", *places, "--index", tmp_path / "a.index")
-        if len(places) == 1:
-            break
-        assert found.exit_code == 1
-        assert "would be called 'vectors', as what came from" in found.stderr
-        assert not (tmp_path / "a.index").exists()
-    assert found.exit_code == 0, found.output
+    both = run("index", vectors, tmp_path / "other/vectors", "--index", tmp_path / "a.index")
+    assert both.exit_code == 1
+    assert "would be called 'vectors', as what came from" in both.stderr
+    assert not (tmp_path / "a.index").exists()
+    assert run("index", tmp_path / "other/vectors", "--index", tmp_path / "a.index").exit_code == 0
     again = run("index", vectors, "--index", tmp_path / "a.index")
     assert again.exit_code == 1
     assert "other/vectors' is. Give its vectors a name of their own: --name NAME." in again.stderr
@@ -73,6 +70,29 @@ def test_folders_of_one_name_do_not_take_each_others_place(vectors, tmp_path):
     # named, the folder has moved here
     assert run("index", vectors, "--index", tmp_path / "a.index", "--name", "vectors").exit_code == 0
     assert run("index", vectors, "--index", tmp_path / "a.index").exit_code == 0
+
+
+def test_pictures_do_not_take_the_place_of_vectors_either(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    shutil.copytree(tmp_path / "photos", tmp_path / "pictures/vectors")
+    place = ["index", tmp_path / "pictures/vectors", "--index", tmp_path / "a.index", "--model", "tiny_clip"]
+    named = run(*place, "--name", "vectors")
+    assert named.exit_code == 1
+    assert "'vectors' is what vectors in the collection are called. Choose another name." in named.stderr
+    found = run(*place)
+    assert found.exit_code == 0, found.output
+    assert "0 removed" in found.stdout
+    with Collection.open(tmp_path / "a.index") as opened:
+        starts = [name.split("/")[0] for name in opened.index.ids()]
+    assert {start: starts.count(start) for start in starts} == {"vectors": 5, "vectors-2": 5}
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_name_that_names_cannot_begin_with(name, vectors, tmp_path):
+    found = run("index", vectors, "--index", tmp_path / "a.index", "--name", name)
+    assert found.exit_code == 1
+    assert "cannot be the name of a source" in found.stderr
+    assert not (tmp_path / "a.index").exists()
 
 
 def test_what_is_gone_may_be_kept(vectors, tmp_path):

@@ -41,7 +41,7 @@ def bare(family, bases):
     @torch.no_grad()
     def image(pictures):
         processor = AutoImageProcessor.from_pretrained(bases[family])
-        pixels = processor(images=[picture.convert("RGB") for picture in pictures], return_tensors="pt").pixel_values
+        pixels = processor(images=pictures, return_tensors="pt").pixel_values
         return model.get_image_features(pixel_values=pixels).pooler_output
 
     return text, image

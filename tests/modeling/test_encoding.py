@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from ccr_adapters.dasd import DASDConfig, DASDLayer
 from ccr_adapters.errors import CaptionError, ImageError, LanguageError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.pixels import as_rgb
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 
@@ -210,8 +211,7 @@ def test_pictures_come_in_order_from_wherever(seeing, pictures, tmp_path):
     torch.testing.assert_close(expected.norm(dim=-1), torch.ones(4))
     assert torch.equal(seeing.encode_image(paths, batch_size=3), expected)
     assert torch.equal(seeing.encode_image([str(path) for path in paths], batch_size=3), expected)
-    rgb = [picture.convert("RGB") for picture in pictures]
-    arrays = [np.array(picture) for picture in rgb]
+    arrays = [np.array(as_rgb(picture)) for picture in pictures]
     assert torch.equal(seeing.encode_image(arrays, batch_size=3), expected)
     tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
     torch.testing.assert_close(seeing.encode_image(tensors, batch_size=3), expected, **TOLERANCE)

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,7 +49,8 @@ def _sources(
         raise SearchIndexError(f"One name, {name!r}, for {len(places)} sources. Index them one by one.")
     known, found = list(notes.sources), []
     for place in places:
-        source = source_of(place, known, name=name, recursive=recursive, every=every, columns=columns)
+        how: dict[str, Any] = {"recursive": recursive, "every": every, "columns": columns}
+        source = source_of(place, known, name=name, taken=notes.vectors, **how)
         known.append(SourceRecord.of(source))
         found.append(source)
     return found

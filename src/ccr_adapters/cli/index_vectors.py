@@ -83,7 +83,7 @@ def index_vectors(
         else create_index(address, known[0]["dim"], **base, **place)
     )
     try:
-        lie = {name: str(folder.absolute()) for name, folder in named.items()}
+        lie = {called: str(folder.absolute()) for called, folder in named.items()}
         replace(found, model=found.model or known[0]["model"], vectors={**found.vectors, **lie}).write(where)
         for (called, folder), about in zip(named.items(), known, strict=True):
             index.header.check_base(base["base"], about["base_sha256"], f"The index '{address}'")
@@ -104,7 +104,9 @@ def _named(folders: list[Path], name: str | None, notes: Notes) -> dict[str, Pat
         SearchIndexError: If that is taken, so that what came from elsewhere would be deleted.
     """
     from ccr_adapters.errors import SearchIndexError
+    from ccr_adapters.search.source_kinds import check_name
 
+    check_name(name)
     if name is not None and len(folders) > 1:
         raise SearchIndexError(f"`--name {name}` is for one folder of vectors; there are {len(folders)}.")
     found: dict[str, Path] = {}

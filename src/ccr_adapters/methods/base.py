@@ -117,6 +117,10 @@ class Method(nn.Module):
         """Whether some trained parameters get no gradient, which several processes have to be told."""
         return False
 
+    def reads_half(self) -> bool:
+        """Whether one half of a dynamic adapter's features makes no weights: only a term on it gives it a gradient."""
+        return self.model.conditions_on(str(self.language)) in ("related", "agnostic")
+
     def finish(self) -> None:
         """Remove what served training alone; called when a stage ends."""
 

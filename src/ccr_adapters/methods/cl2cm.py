@@ -102,8 +102,7 @@ class CL2CM(Method):
         """Where nothing reads a vector of one network, half of its features, or the base's projection behind a head."""
         read = self.terms.contrastive or self.terms.transfer
         replaced = self.model.space(str(self.language)) is not None and self.model.copies_projection(str(self.language))
-        halves = self.model.conditions_on(str(self.language)) in ("related", "agnostic")
-        return not read or replaced or halves or (self.teaches and not self.terms.sentence)
+        return not read or replaced or self.reads_half() or (self.teaches and not self.terms.sentence)
 
     @classmethod
     def computed(cls, terms: CL2CMTerms, *, dynamic: bool) -> list[str]:

@@ -115,8 +115,7 @@ class NRCCR(Method):
     def leaves_unused(self) -> bool:
         """Where no caption is compared with a picture, nothing reads half of the features or the base's copied projection."""
         compared = self.terms.source or self.terms.target or self.terms.similarity
-        halves = self.model.conditions_on(str(self.language)) in ("related", "agnostic")
-        return not compared or halves or self.model.copies_projection(str(self.language))
+        return not compared or self.reads_half() or self.model.copies_projection(str(self.language))
 
     def modules_of(self, kind: str) -> list[nn.Module]:
         """As in the base class; the discriminator is auxiliary."""

@@ -248,8 +248,8 @@ class Collection:
         Raises:
             SearchIndexError: If the index or its notes cannot be read; all is as it was then.
         """
-        changed = self.index.refresh()
         notes = self.notes if self.folder is None else Notes.read(self.folder)
+        changed = self.index.refresh()
         if not changed and notes == self.notes:
             return False
         # what was opened of a source may have been written again

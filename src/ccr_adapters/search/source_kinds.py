@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def source_of(
     recursive: bool = True,
     every: float = EVERY,
     columns: Mapping[str, str] | None = None,
+    taken: Collection[str] = (),
 ) -> Source:
     """Open what a user names.
 
@@ -101,23 +102,25 @@ def source_of(
         recursive: Of a folder: also everything below.
         every: Of a folder: seconds between two frames of a video; 0 leaves videos out.
         columns: Of a table: names of the columns `image` and `id`.
+        taken: Names of what is no source, as vectors have.
 
     Returns:
         The source.
 
     Raises:
-        SearchIndexError: If there is nothing of the kind.
+        SearchIndexError: If there is nothing of the kind, or the name cannot be had.
     """
     path = Path(place).absolute()
     path = path.resolve() if path.name in ("", "..") else path
     ending = path.suffix.lower()
-    if name is not None and (not name or "/" in name):
-        raise SearchIndexError(f"{name!r} cannot be the name of a source; expected a word without a slash.")
+    check_name(name)
     here = spelled(str(path))
     own = next((record.name for record in known if record.location == here), None)
     if name is not None and own is not None and name != own:
         raise SearchIndexError(f"'{place}' is in the collection as {own!r} already. Leave the name {name!r} out.")
-    name = name or own or _free_name(path, known)
+    if name is not None and name in taken:
+        raise SearchIndexError(f"{name!r} is what vectors in the collection are called. Choose another name.")
+    name = name or own or _free_name(path, {*taken, *(record.name for record in known)})
     if path.is_dir():
         return FolderSource(path, name, recursive=recursive, every=every)
     if not path.exists():
@@ -131,9 +134,18 @@ def source_of(
     raise SearchIndexError(f"'{place}' is neither a folder nor one of {', '.join((*TABLES, '.tar'))}.")
 
 
-def _free_name(path: Path, known: Iterable[SourceRecord]) -> str:
-    """A name that no other source has."""
-    taken = {record.name for record in known}
+def check_name(name: str | None) -> None:
+    """Refuse a name that the names of items cannot begin with.
+
+    Raises:
+        SearchIndexError: If it is empty or has a slash.
+    """
+    if name is not None and (not name or "/" in name):
+        raise SearchIndexError(f"{name!r} cannot be the name of a source; expected a word without a slash.")
+
+
+def _free_name(path: Path, taken: Collection[str]) -> str:
+    """A name that nothing else has."""
     wanted = spelled(path.name) or "root"
     name, number = wanted, 1
     while name in taken:
