@@ -32,7 +32,7 @@ test: env-test ## Run the tests
 
 # Beside the environment, not in it: where DeepSpeed can be imported, other libraries take it up.
 DEEPSPEED := build/deepspeed
-DEEPSPEED_PINS := deepspeed==0.17.6 einops==0.8.2 hjson==3.1.0 ninja==1.13.2 py-cpuinfo==9.0.0
+DEEPSPEED_PINS := deepspeed==0.17.5 einops==0.8.2 hjson==3.1.0 ninja==1.13.2 py-cpuinfo==9.0.0
 
 test-deepspeed: env-test ## Train in two processes with DeepSpeed, which needs a C++ compiler
 	@$(PIP) install -qq $(PIP_FLAGS) --no-deps --upgrade --target $(DEEPSPEED) $(DEEPSPEED_PINS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation import ResultBlock, contact_sheet
@@ -101,6 +101,18 @@ def test_what_is_transparent_becomes_white(tmp_path):
     clear = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     path = contact_sheet([""], [[clear]], path=tmp_path / "sheet.png")
     assert len(pixels(path, (0, 0, 0))) == 0
+
+
+def test_pictures_of_phones_stand_upright(tmp_path):
+    image = Image.new("RGB", (40, 40), "red")
+    image.paste("blue", (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    image.save(tmp_path / "phone.jpg", quality=100, exif=exif)
+    turned = Image.open(tmp_path / "phone.jpg")
+    path = contact_sheet([""], [[turned]], path=tmp_path / "sheet.png")
+    red, blue = (pixels(path, colour)[:, 0].mean() for colour in ((254, 0, 0), (0, 0, 254)))
+    assert red < blue
 
 
 def test_rows_may_have_fewer_pictures(tmp_path):

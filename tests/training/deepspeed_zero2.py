@@ -27,7 +27,8 @@ RECIPE = {
     "vocabulary": {"kind": "word", "size": 300},
     "arguments": {
         "use_cpu": True,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
         "max_steps": 4,
         "learning_rate": 0.002,
         "adam_epsilon": 0.001,  # keeps noise from looking like a step

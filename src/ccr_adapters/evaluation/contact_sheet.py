@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation.lettering import Lettering
+from ccr_adapters.pixels import as_rgb
 
 _PAPER, _INK, _GREY, _PALE = "#ffffff", "#111827", "#6b7280", "#8b94a3"
 _HAIRLINE, _EDGE, _GREEN = "#e9ecf1", "#dfe3e9", "#16a34a"
@@ -233,11 +234,10 @@ class _Sheet:
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
-    """Cut the middle square out of a picture and bring it to size; what is transparent becomes white."""
-    opaque = Image.alpha_composite(Image.new("RGBA", image.size, _PAPER), image.convert("RGBA"))
+    """Cut the middle square out of a picture, as an encoder sees it, and bring it to size."""
     # Lanczos leaves ghosts beside hard edges when it enlarges, and small drawings have many.
     method = Image.Resampling.BICUBIC if min(image.size) < side else Image.Resampling.LANCZOS
-    return ImageOps.fit(opaque.convert("RGB"), (side, side), method=method)
+    return ImageOps.fit(as_rgb(image), (side, side), method=method)
 
 
 @lru_cache(maxsize=16)

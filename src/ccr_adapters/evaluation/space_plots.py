@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation.lettering import Lettering
 from ccr_adapters.evaluation.plots import COLOURS, DPI, INK, QUIET, RULE, WIDTH, new_figure
+from ccr_adapters.pixels import as_rgb
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,8 +145,7 @@ def _thumbnails(
             continue
         small = side * 0.92
         spot = figure.add_axes(((middle - small / 2) / WIDTH, bottom / height, small / WIDTH, small / height))
-        opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-        spot.imshow(np.asarray(ImageOps.fit(opaque.convert("RGB"), (_THUMB, _THUMB))), interpolation="antialiased")
+        spot.imshow(np.asarray(ImageOps.fit(as_rgb(picture), (_THUMB, _THUMB))), interpolation="antialiased")
         spot.set(xticks=[], yticks=[])
         for edge in spot.spines.values():
             edge.set_color(RULE)

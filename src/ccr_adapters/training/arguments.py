@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from accelerate import PartialState
+from accelerate.utils import compare_versions
 from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -86,10 +87,24 @@ class CCRTrainingArguments(TrainingArguments):
             raise ValueError(f"`mini_batch_size` is {self.mini_batch_size!r}; expected 1 or more rows, or nothing.")
         if self.on_out_of_memory not in ("chunk", "stop"):
             raise ValueError(f"`on_out_of_memory` is {self.on_out_of_memory!r}; expected 'chunk' or 'stop'.")
+        if self.bucket_chunk < 1:
+            raise ValueError(f"`bucket_chunk` is {self.bucket_chunk!r}; expected 1 or more batches.")
+        self._check_launcher()
+
+    def _check_launcher(self) -> None:
         if self.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
             raise ValueError(
                 "FSDP of Accelerate or transformers would shard the adapter with the base. Launch plain processes "
                 "(distributed_type: MULTI_GPU) and set `shard_base: true`, which shards the base alone."
             )
-        if self.bucket_chunk < 1:
-            raise ValueError(f"`bucket_chunk` is {self.bucket_chunk!r}; expected 1 or more batches.")
+        if self.deepspeed_plugin is not None:
+            _refuse_lost_gradients(self.deepspeed_plugin.zero_stage, self.gradient_accumulation_steps)
+
+
+def _refuse_lost_gradients(stage: int, accumulated: int) -> None:
+    """Since 0.17.6 DeepSpeed keeps the last of the gradients that ZeRO-2 should sum (deepspeedai/DeepSpeed#7718)."""
+    if stage == 2 and accumulated > 1 and compare_versions("deepspeed", ">=", "0.17.6"):
+        raise ValueError(
+            f"`gradient_accumulation_steps` is {accumulated}, and with ZeRO-2 DeepSpeed loses some of those gradients since its "
+            "release 0.17.6. Install 'deepspeed<0.17.6', or set `mini_batch_size`, which needs no accumulation."
+        )

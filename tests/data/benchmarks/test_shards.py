@@ -51,6 +51,13 @@ def test_rows_in_order_and_again(shards):
     assert rows.skipped == {}
 
 
+def test_what_is_transparent_lies_on_white(tmp_path):
+    clear = io.BytesIO()
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear, "PNG")
+    (row,) = webdataset_rows([shard(tmp_path / "0.tar", ("a", {"png": clear.getvalue(), "txt": "nothing"}))])
+    assert row["image"].getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_captions_and_translations_in_json(tmp_path):
     content = json.dumps({"caption": "a dog", "de": "ein Hund"})
     one = shard(tmp_path / "0.tar", ("a", {"jpg": picture("red", "JPEG"), "json": content}))

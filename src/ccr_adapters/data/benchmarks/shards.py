@@ -10,11 +10,11 @@ from typing import Any
 from datasets import Image, load_dataset
 from datasets.exceptions import DatasetsError
 from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
 
 from ccr_adapters.data.benchmarks.problems import OnError, Problems
 from ccr_adapters.data.benchmarks.textfiles import clean_text
 from ccr_adapters.errors import DataError, ImageError
+from ccr_adapters.pixels import BROKEN, as_rgb
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _CAPTIONS = ("txt", "caption", "json")
@@ -73,8 +73,9 @@ class ShardRows:
             return None
         try:
             with PILImage.open(io.BytesIO(content)) as opened:
-                found["image"] = opened.convert("RGB")
-        except (UnidentifiedImageError, PILImage.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+                opened.load()
+                found["image"] = as_rgb(opened)
+        except BROKEN as error:
             problems.report("broken pictures", f"{where} has a broken picture ({error})", error=ImageError)
             return None
         return found
