@@ -39,6 +39,24 @@ def test_hnsw_above_the_limit_and_back(tmp_path, random_vectors, obvious_search)
         assert [[h.id for h in row] for row in index.search(queries, 10)] == [[n for n, _ in row] for row in expected]
 
 
+def test_a_writer_stopped_while_milvus_built(tmp_path, random_vectors):
+    address = str(tmp_path / "i.db")
+    with MilvusIndex.create(address, 16, base="b", base_sha256="0") as index:
+        index.add([f"{i}" for i in range(9)], random_vectors(9))
+        index.save()
+        client = MilvusClient(address)
+        client.release_collection("pictures")
+        client.drop_index("pictures", "vector")
+        client.close()
+    with pytest.raises(
+        SearchIndexError, match="is being built, or was when its writer was stopped. Wait, or index again"
+    ):
+        MilvusIndex.open(address)
+    with MilvusIndex.open(address, writable=True) as index:
+        assert index.search(random_vectors(9)[4:5], 1)[0][0].id == "4"
+        assert index.optimise() == "exact"
+
+
 def test_collections_are_apart(tmp_path, random_vectors):
     address = str(tmp_path / "i.db")
     with MilvusIndex.create(address, 16, base="b", base_sha256="0", collection="one") as index:

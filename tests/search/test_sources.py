@@ -21,6 +21,7 @@ from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search import Collection, source_of
 from ccr_adapters.search.clips import frame_times
 from ccr_adapters.search.sources import Item, Skipped
+from ccr_adapters.search.tables import TableSource
 
 
 @pytest.fixture
@@ -115,6 +116,20 @@ def test_rows_that_cannot_be_indexed_are_named(photos, tmp_path, update):
     assert "no file" in skipped["t.jsonl/pictures/none.png"]
     assert "address" in skipped["t.jsonl/https://example.org/a.png"]
     assert "row 5 has no picture" in skipped["t.jsonl/4"]
+
+
+def test_a_picture_is_read_of_its_own_row_group(tmp_path, monkeypatch):
+    rows = [{"image": {"bytes": bytes([number]), "path": None}, "id": number} for number in range(200)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=90)
+    source = TableSource(tmp_path / "rows.parquet", "rows")
+    read = []
+    batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *a, **how: read.append(how) or batches(*a, **how))
+    for number in (0, 63, 64, 89, 90, 179, 180, 199):
+        assert source.read(f"rows/{number}", {"row": number}) == bytes([number])
+    assert [how["row_groups"] for how in read] == [[0]] * 4 + [[1]] * 2 + [[2]] * 2
+    with pytest.raises(SearchIndexError, match="has no picture of 'rows/200' any more"):
+        source.read("rows/200", {"row": 200})
 
 
 def test_a_parquet_table_may_hold_its_pictures(photos, tmp_path, update, found):

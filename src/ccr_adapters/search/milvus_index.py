@@ -269,7 +269,7 @@ class MilvusIndex:
             with self._connection.asked("optimise") as client:
                 client.release_collection(self._collection)
                 client.drop_index(self._collection, "vector")
-                client.create_index(self._collection, self._index_parameters(kind))
+                client.create_index(self._collection, _index_parameters(self._connection, kind))
                 client.load_collection(self._collection)
             self._kind = kind
         return kind
@@ -314,20 +314,11 @@ class MilvusIndex:
             client.create_collection(
                 self._collection,
                 schema=schema,
-                index_params=self._index_parameters("exact"),
+                index_params=_index_parameters(self._connection, "exact"),
                 # who has added finds it at once, as in FAISS
                 consistency_level="Strong",
                 properties={_HEADER: text},
             )
-
-    def _index_parameters(self, kind: IndexKind) -> Any:
-        parameters = self._connection.library.MilvusClient.prepare_index_params()
-        if kind == "exact":
-            parameters.add_index("vector", index_type="FLAT", metric_type="IP")
-        else:
-            construction = {"M": HNSW_M, "efConstruction": HNSW_EF_CONSTRUCTION}
-            parameters.add_index("vector", index_type="HNSW", metric_type="IP", params=construction)
-        return parameters
 
     def _upsert(self, batch: list[dict[str, Any]]) -> None:
         if batch:
@@ -346,15 +337,23 @@ class MilvusIndex:
             raise SearchIndexError(f"'{self._connection.address}' is open for reading. Open it with writable=True.")
 
 
+def _index_parameters(connection: MilvusConnection, kind: IndexKind) -> Any:
+    parameters = connection.library.MilvusClient.prepare_index_params()
+    if kind == "exact":
+        parameters.add_index("vector", index_type="FLAT", metric_type="IP")
+    else:
+        construction = {"M": HNSW_M, "efConstruction": HNSW_EF_CONSTRUCTION}
+        parameters.add_index("vector", index_type="HNSW", metric_type="IP", params=construction)
+    return parameters
+
+
 def _described(connection: MilvusConnection, collection: str) -> tuple[IndexHeader, IndexKind]:
     """Header and kind of a collection that is there, ready to be searched."""
+    where = f"the index {collection!r} at '{connection.address}'"
     with connection.asked("open") as client:
         if not client.has_collection(collection):
             raise SearchIndexError(f"'{connection.address}' has no collection {collection!r}. Make one first.")
         described = client.describe_collection(collection)
-        index = client.describe_index(collection, "vector")
-        client.load_collection(collection)
-    where = f"the index {collection!r} at '{connection.address}'"
     # the description is for servers that keep only the properties they know
     text = (described.get("properties") or {}).get(_HEADER) or described.get("description") or ""
     try:
@@ -363,7 +362,18 @@ def _described(connection: MilvusConnection, collection: str) -> tuple[IndexHead
         values = None
     if not isinstance(values, dict):
         raise SearchIndexError(f"{where} was not made by ccr-adapters: it has no header. Choose another name.")
-    return IndexHeader.from_dict(values, where), _KINDS.get((index or {}).get("index_type", ""), "exact")
+    header = IndexHeader.from_dict(values, where)
+    with connection.asked("open") as client:
+        if not client.list_indexes(collection, field_name="vector"):
+            # a field has one at a time: `optimise` takes the old one away before it builds, and may have been stopped there
+            if not connection.writable:
+                raise SearchIndexError(
+                    f"{where} is being built, or was when its writer was stopped. Wait, or index again."
+                )
+            client.create_index(collection, _index_parameters(connection, "exact"))
+        index = client.describe_index(collection, "vector")
+        client.load_collection(collection)
+    return header, _KINDS.get((index or {}).get("index_type", ""), "exact")
 
 
 def _key(name: str) -> str:

@@ -11,7 +11,6 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,7 @@ class TableSource:
         path = self.path(id, metadata)
         if path is not None:
             return read_file(path)
-        row = next(islice(self._rows(), int(metadata.get("row") or 0), None), {})
-        content = _content(row.get(self._image or ""))
+        content = self._picture(int(metadata.get("row") or 0))
         if not isinstance(content, bytes):
             raise SearchIndexError(f"'{self.location}' has no picture of {id!r:.80} any more. Index again.")
         return content
@@ -151,6 +149,25 @@ class TableSource:
                     yield from csv.DictReader(file, delimiter="\t" if ending == ".tsv" else ",", strict=True)
         except (OSError, ValueError, csv.Error) as error:
             raise SearchIndexError(f"'{self.location}' cannot be read: {error}.") from error
+
+    def _picture(self, number: int) -> str | bytes | None:
+        """The picture of a row of a Parquet file, the one kind that holds them; of its row group that column alone is read."""
+        column = self._image or ""
+        if self.location.suffix.lower() != ".parquet":
+            return None
+        try:
+            file = self._parquet()
+            for group in range(file.metadata.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if number < rows:
+                    for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[column]):
+                        if number < batch.num_rows:
+                            return _content(batch.column(column)[number].as_py())
+                        number -= batch.num_rows
+                number -= rows
+        except (OSError, ValueError, LookupError) as error:
+            raise SearchIndexError(f"'{self.location}' cannot be read: {error}.") from error
+        return None
 
     def _parquet(self) -> Any:
         # comes with datasets
