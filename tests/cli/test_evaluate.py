@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import av
 import numpy as np
@@ -155,9 +156,51 @@ def test_a_leak_is_told_and_never_called_zero_shot(adapter, tmp_path, seen):
     assert "tiny-test-00003, tiny-test-00007" in leaked.output
     # nobody said what the base was trained on
     assert read_record(base).own["setting"] == "not checked"
+    ran(*command)  # who says nothing takes nothing back
+    assert read_record(mine).own["setting"] == "leaked (2 of 12 test images were in the training data)"
     ran(*command, "--trained-on", tmp_path / "clean.json")
     assert (read_record(mine).task, read_record(mine).own["setting"]) == ("zeroshot_retrieval", "zero-shot")
     assert sum(seen) == 0  # the label is new, the scores are not
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"info": {}, "images": [{"id": 3, "file_name": "tiny-test-00003.png"}], "annotations": []},
+        {"images": [{"split": "restval", "filename": "tiny-test-00003.jpg", "cocoid": 9}]},
+        {"tiny-test-00003": ["a caption"], "x": "another"},
+    ],
+    ids=["coco", "karpathy", "captions"],
+)
+def test_training_images_in_the_files_of_others(adapter, tmp_path, content):
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    ran(adapter, *TINY, "--languages", "de", "--output", tmp_path / "out", "--trained-on", tmp_path / "train.json")
+    found = read_record(tmp_path / "out" / "tiny-world-12__first__de.json")
+    assert found.own["leak"]["overlap"]["leaked"] == ["tiny-test-00003"]
+
+
+def test_the_test_split_of_karpathy_is_not_trained_on(adapter, tmp_path):
+    rows = [
+        {"split": split, "filename": f"tiny-test-0000{row}.jpg"} for row, split in enumerate(("train", "val", "test"))
+    ]
+    (tmp_path / "train.json").write_text(json.dumps({"images": rows}), encoding="utf-8")
+    ran(adapter, *TINY, "--languages", "de", "--output", tmp_path / "out", "--trained-on", tmp_path / "train.json")
+    found = read_record(tmp_path / "out" / "tiny-world-12__first__de.json")
+    assert found.own["leak"]["overlap"]["leaked"] == ["tiny-test-00000"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": {"anno_file": []}, "test": {}}, "is no JSON list of image ids"),
+        ({"images": [{"id": 1}, {"width": 2}]}, "has images without any of file_name"),
+    ],
+)
+def test_json_that_names_no_training_images(adapter, tmp_path, content, message):
+    (tmp_path / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    found = run("evaluate", adapter, *TINY, "--languages", "de", "--trained-on", tmp_path / "train.json")
+    assert found.exit_code == 1
+    assert message in " ".join(found.stderr.split())
 
 
 def test_pictures_under_another_name_are_found_by_looks(adapter, tmp_path):
@@ -195,6 +238,40 @@ def photos(tmp_path):
         rows.append(f"{colour}.png,{'' if number == 3 else f'etwas in {colour}'},quelque chose {colour}")
     (folder / "captions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+def test_a_gallery_that_changed_in_the_middle_is_another(adapter, photos, tmp_path):
+    command = [adapter, "--data", photos, "--languages", "de", "--column", "image=file", "--column", "caption=text_de"]
+    command += ["--on-error", "skip", "--output", tmp_path / "out", "--bootstrap", 0]
+    ran(*command)
+    assert "computed again" not in ran(*command).output
+    Image.new("RGB", (16, 16), "purple").save(photos / "green.png")
+    assert "computed again" in ran(*command).output
+
+
+def test_what_has_the_name_of_another_does_not_take_its_place(adapter, other, german_tokenizer, photos, tmp_path):
+    command = [adapter, *TINY, "--languages", "de", "--output", tmp_path / "out"]
+    ran(*command)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    twin = save_adapter(tmp_path / "elsewhere" / "first", german_tokenizer, codes=("de",), seed=4)
+    refused = run("evaluate", other, twin, *command[1:])
+    assert refused.exit_code == 1
+    assert "another model that is called 'first'" in " ".join(refused.stderr.split())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before  # nor was `other` scored
+    ran(f"twin={twin}", *command[1:])
+    ran(twin, *command[1:], "--force")
+    # a model that was moved is the same model
+    twin.rename(tmp_path / "first")
+    assert "computed again" not in ran(tmp_path / "first", *command[1:]).output
+    for number in range(2):
+        there = tmp_path / f"{number}" / "photos"
+        shutil.copytree(photos, there)
+        (there / "captions.csv").write_text(f"file,caption\nred.png,rot {number}\n", encoding="utf-8")
+    own = ["--languages", "de", "--output", tmp_path / "own", "--bootstrap", 0]
+    ran(other, "--data", tmp_path / "0" / "photos", "--column", "image=file", *own)
+    refused = run("evaluate", other, "--data", tmp_path / "1" / "photos", "--column", "image=file", *own)
+    assert refused.exit_code == 1
+    assert "of other questions. Take another --output" in " ".join(refused.stderr.split())
 
 
 def test_own_pictures_with_a_table(adapter, photos, tmp_path, seen):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+
 from ccr_adapters.data.benchmarks import primary_language
 from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.evaluation.records import BASE
@@ -20,6 +22,8 @@ from ccr_adapters.processing.devices import default_device
 from ccr_adapters.processing.repository import CONFIG, file_hash, read_config
 
 ENGLISH = "en"
+# what transformers reads weights from
+_WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def _find(text: str) -> Entrant:
     if is_base(place, {}):
         folder = Path(resolve_base(place))
         here = folder.resolve() if folder.is_dir() else None
-        fingerprint = _fingerprint(folder) if here else place
+        fingerprint = _fingerprint(folder) if here else _commit(place)
         return Entrant(place, label, _label(place), False, (), fingerprint, fingerprint, here)
     folder = local_folder(place, {})
     config = read_config(folder)
@@ -190,6 +194,12 @@ def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     names = {CONFIG, "preprocessor_config.json", *LANGUAGE_FILES}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if file.name in names or file.suffix == ".safetensors":
+        if file.name in names or file.suffix in _WEIGHTS:
             digest.update(f"{file.relative_to(folder).as_posix()}:{file_hash(file)}".encode())
     return digest.hexdigest()
+
+
+def _commit(place: str) -> str:
+    """A repository at its commit, which its configuration was read from just now."""
+    found = try_to_load_from_cache(place, "config.json")
+    return f"{place}@{Path(found).parent.name}" if isinstance(found, str) else place

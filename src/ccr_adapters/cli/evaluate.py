@@ -146,7 +146,7 @@ def evaluate(
         str | None, typer.Option(help="Or the model that translates them: NAME, NAME@REVISION or a folder.")
     ] = None,
     trained_on: Annotated[
-        Path | None, typer.Option(help="Ids of the training images, or their folder: is any of them tested on?")
+        Path | None, typer.Option(help="Ids of the training images of all MODELs, or their folder: is any tested on?")
     ] = None,
     hashes: Annotated[bool, typer.Option("--hashes", help="Compare the pictures too, not only their ids.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/eval"),
@@ -212,6 +212,7 @@ def evaluate(
         else None,
         fused=translate_test,
         alone=baseline is not None,
+        source=asked.source,
     )
     records = work.run(entrants)
     tell_records(records, work.notes, output)

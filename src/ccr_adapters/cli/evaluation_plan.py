@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ccr_adapters.data.benchmarks import primary_language
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.evaluation.records import TRANSLATE
 
+FORMAT = 2
+"""Of results. 2: pictures are upright and on white."""
 WEIGHT = 0.5
 """Share of the captions' own scores in translate-test, as in NRCCR's published numbers."""
 
@@ -32,6 +35,7 @@ class Row:
         path: Its JSON.
         request: What it depends on, by which a finished result is known.
         leak: What is known of the training images.
+        place: Hash of where model and questions were taken from.
     """
 
     entrant: Entrant
@@ -41,6 +45,7 @@ class Row:
     path: Path
     request: dict[str, Any]
     leak: dict[str, Any]
+    place: str
 
     def names(self, questions: RetrievalSet) -> dict[str, str]:
         """What the result is of, by the keys of CLIP_benchmark."""
@@ -65,6 +70,7 @@ class Plan:
         bootstrap: Resamples behind the intervals.
         translations: Captions in English; `None` if no machine translates.
         fused: Score adapters with translate-test too.
+        source: Where the sets are from, in whatever words tell one source from another.
     """
 
     def __init__(
@@ -77,8 +83,10 @@ class Plan:
         bootstrap: int,
         translations: QueryTranslations | None = None,
         fused: bool = False,
+        source: str = "",
     ) -> None:
         self.sets = sets
+        self.source = source
         self.output = output
         self.leaks = leaks
         self.prints = prints
@@ -124,6 +132,7 @@ class Plan:
         questions = self.sets[language]
         parts = [questions.name, entrant.label, language, *([f"{TRANSLATE}-{machine}"] if machine else [])]
         request = {
+            "format": FORMAT,
             "model": entrant.fingerprint,
             "adapter": code,
             "questions": self.prints[language],
@@ -134,7 +143,9 @@ class Plan:
             translations = self.translations.identity(questions, language)
             request["translate_test"] = {"how": machine, "weight": WEIGHT, "translations": translations}
         path = self.output / f"{'__'.join(map(slug, parts))}.json"
-        return Row(entrant, language, code, machine, path, request, leak)
+        model = Path(entrant.place).absolute() if Path(entrant.place).is_dir() else entrant.place
+        place = hashlib.sha256(f"{self.source}\0{model}".encode()).hexdigest()[:16]
+        return Row(entrant, language, code, machine, path, request, leak, place)
 
 
 def task_of(leak: Mapping[str, Any]) -> str:

@@ -15,11 +15,11 @@ from tqdm.auto import tqdm
 
 from ccr_adapters import __version__
 from ccr_adapters.cli.entrants import Entrant, before_of
-from ccr_adapters.cli.evaluation_plan import WEIGHT, Plan, Row, task_of
+from ccr_adapters.cli.evaluation_plan import FORMAT, WEIGHT, Plan, Row, task_of
 from ccr_adapters.cli.galleries import Galleries
 from ccr_adapters.cli.query_translations import QueryTranslations, Translated
-from ccr_adapters.cli.question_sets import fingerprint_of
-from ccr_adapters.cli.training_images import LeakCheck
+from ccr_adapters.cli.question_sets import fingerprint_of, gallery_fingerprint, gallery_object
+from ccr_adapters.cli.training_images import UNKNOWN, LeakCheck
 from ccr_adapters.data.retrieval_set import RetrievalSet
 from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval, fused, protocol_line
@@ -27,7 +27,6 @@ from ccr_adapters.evaluation.intervals import metric_intervals
 from ccr_adapters.evaluation.records import Record, labels, read_record, relabelled, write_record
 from ccr_adapters.modeling import CCRModel
 
-_FORMAT = 1
 _LIBRARIES = ("torch", "transformers", "peft", "numpy")
 
 
@@ -74,6 +73,7 @@ class Evaluation:
         translations: Captions in English by machine, for what follows; `None` for none.
         fused: Score adapters with translate-test too: captions and their translations together.
         alone: Score each base on the translations alone.
+        source: Where the sets are from: a result of another source is not replaced.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Evaluation:
         translations: QueryTranslations | None = None,
         fused: bool = False,
         alone: bool = False,
+        source: str = "",
     ) -> None:
         self.sets = sets
         self.before = before
@@ -102,11 +103,22 @@ class Evaluation:
         self.force = force
         self.drawn = drawn
         self._translated: dict[str, Translated] = {}
-        self._prints = {language: fingerprint_of(one, _code(one)) for language, one in sets.items()}
+        shown = {id(gallery): gallery for gallery in map(gallery_object, sets.values())}
+        prints = {each: gallery_fingerprint(gallery) for each, gallery in shown.items()}
+        self._prints = {
+            language: fingerprint_of(one, _code(one), prints[id(gallery_object(one))]) for language, one in sets.items()
+        }
         self._galleries = Galleries()
         leaks = {language: leak.facts(questions) for language, questions in sets.items()}
         self._plan = Plan(
-            sets, output, leaks, self._prints, bootstrap=bootstrap, translations=translations, fused=fused
+            sets,
+            output,
+            leaks,
+            self._prints,
+            bootstrap=bootstrap,
+            translations=translations,
+            fused=fused,
+            source=source,
         )
         self.notes = self._plan.notes
 
@@ -118,6 +130,9 @@ class Evaluation:
 
         Returns:
             The results, those included that were there already.
+
+        Raises:
+            EvaluationError: If a result would take the place of one of another model or other questions.
         """
         bases = before_of(entrants)
         plan = []
@@ -127,13 +142,14 @@ class Evaluation:
             asked = base if entrant.adapter else entrant
             before, alone = (base if self.before else None), (asked if self.alone else None)
             plan.append((entrant, self._plan.rows(entrant, before, alone)))
+        finished = {row.path: self._finished(row) for _, rows in plan for row in rows}
         found: list[Record] = []
         with tqdm(total=sum(len(rows) for _, rows in plan), desc="Scores", disable=None) as bar:
             for entrant, rows in plan:
                 loaded: _Loaded | None = None
                 for row in rows:
                     bar.set_postfix_str(f"{row.entrant.label}, {row.language}")
-                    record = self._finished(row)
+                    record = finished[row.path]
                     if record is None:
                         loaded = loaded or self._load(entrant)
                         record = self._score(row, loaded)
@@ -156,10 +172,25 @@ class Evaluation:
             self.notes.append(f"{error} It was computed again.")
             return None
         if record.own.get("request") == row.request:
-            # the scores stand, whatever is known of the training images
-            return relabelled(record, task_of(row.leak), row.leak)
+            # the scores stand, whatever is known of the training images; who says nothing of them takes nothing back
+            silent = row.leak["setting"] == UNKNOWN
+            return record if silent else relabelled(record, task_of(row.leak), row.leak)
+        self._check_place(record, row)
         self.notes.append(f"{row.path.name} was of another model, other questions or options: computed again.")
         return None
+
+    def _check_place(self, record: Record, row: Row) -> None:
+        """What was made again at its place replaces what was measured of it; what only has its name does not."""
+        earlier = record.own.get("request") or {}
+        other = next((key for key in ("model", "questions") if earlier.get(key) != row.request[key]), None)
+        if other is not None and record.own.get("place", row.place) != row.place:
+            what = {"model": f"another model that is called {row.entrant.label!r}", "questions": "other questions"}[
+                other
+            ]
+            raise EvaluationError(
+                f"'{row.path}' is there already, of {what}. Take another --output, name the model (NAME=PLACE), or replace "
+                "it with --force."
+            )
 
     def _score(self, row: Row, loaded: _Loaded) -> Record | None:
         questions, model = self.sets[row.language], loaded.model
@@ -227,7 +258,7 @@ class Evaluation:
         resamples = self.bootstrap
         measured = protocol_line(metrics.images, metrics.captions, unpaired=metrics.unpaired)
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "adapter": row.code,
             "intervals": metric_intervals(ranks, resamples=resamples) if ranks is not None and resamples else {},
             "bootstrap": {"resamples": resamples, "seed": 0, "over": "images with all their captions"},
@@ -249,6 +280,7 @@ class Evaluation:
             "device": str(loaded.model.device),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "request": row.request,
+            "place": row.place,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from ccr_adapters.errors import CCRError, ConfigError, DataError, LanguageError
 
 TINY_WORLD = "tiny-world"
 _TINY_PICTURES = 1000
+_START = 1 << 20
 _VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 # what the loaders call what the command calls otherwise
 _OPTIONS = {
@@ -65,6 +67,13 @@ class Asked:
     split: str = "test"
     on_error: OnError = "raise"
     limit: int | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the sets are from: one text for one source, whatever folder the command is run in."""
+        places = (self.data, self.folder, self.images, self.features)
+        whole = [None if place is None else str(Path(place).absolute()) for place in places]
+        return json.dumps([self.benchmark, *whole, self.table, self.split])
 
 
 def load_sets(asked: Asked, languages: Sequence[str]) -> dict[str, RetrievalSet]:
@@ -263,6 +272,10 @@ class First:
             return [self.items[row] for row in range(*index.indices(self.count))]
         return self.items[range(self.count)[index]]
 
+    def raw(self, index: int) -> Any:
+        """An item as it is kept; see `Column.raw`."""
+        return getattr(self.items, "raw", self.items.__getitem__)(range(self.count)[index])
+
 
 def gallery_object(questions: RetrievalSet) -> Any:
     """What the gallery of a set is: its pictures, vectors or videos. One object is one gallery."""
@@ -270,30 +283,47 @@ def gallery_object(questions: RetrievalSet) -> Any:
     return next(each for each in shown if each is not None)
 
 
-def fingerprint_of(questions: RetrievalSet, language: str) -> str:
-    """A hash that tells questions apart: ids, captions, answers, and the first and last item of the gallery.
+def fingerprint_of(questions: RetrievalSet, language: str, gallery: str | None = None) -> str:
+    """A hash that tells questions apart: ids, captions, answers, and what the gallery shows.
 
     Args:
         questions: The set.
         language: Code of its captions.
+        gallery: `gallery_fingerprint` of its gallery, where sets share one.
     """
     digest = hashlib.sha256()
     for text in (*questions.image_ids, *questions.captions[language]):
         digest.update(f"{len(text)}:{text}".encode())
     digest.update(np.asarray(questions.caption_to_image[language], dtype=np.int64).tobytes())
-    gallery = gallery_object(questions)
-    for row in (0, len(gallery) - 1):
-        digest.update(_bytes_of(gallery[row]))
+    digest.update((gallery or gallery_fingerprint(gallery_object(questions))).encode())
     return digest.hexdigest()
 
 
-def _bytes_of(item: Any) -> bytes:
+def gallery_fingerprint(gallery: Any) -> str:
+    """A hash of every item of a gallery; of a file its size and its first MiB.
+
+    Args:
+        gallery: Pictures, vectors or videos.
+    """
+    digest = hashlib.sha256()
+    raw = getattr(gallery, "raw", gallery.__getitem__)
+    for row in range(len(gallery)):
+        size, start = _start_of(raw(row))
+        digest.update(f"{size}:".encode())
+        digest.update(start)
+    return digest.hexdigest()
+
+
+def _start_of(item: Any) -> tuple[int, bytes]:
+    """How large an item is, and what it begins with."""
+    if isinstance(item, Mapping):  # a picture that `datasets` has not decoded
+        item = item.get("bytes") or item.get("path") or b""
     if isinstance(item, (str, Path)):
         with Path(item).open("rb") as file:
-            return file.read(1 << 20)
+            return Path(item).stat().st_size, file.read(_START)
     if isinstance(item, np.ndarray):
-        return np.ascontiguousarray(item).tobytes()
-    if hasattr(item, "tobytes"):
-        found: bytes = item.tobytes()  # a PIL image
-        return found
-    return repr(item).encode()
+        item = np.ascontiguousarray(item).tobytes()
+    found: bytes = (
+        item if isinstance(item, bytes) else item.tobytes() if hasattr(item, "tobytes") else repr(item).encode()
+    )
+    return len(found), found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ ZERO_SHOT = "zero-shot"
 UNKNOWN = "not checked"
 _COLUMNS = ("image_id", "image", "file_name", "filename", "image_path", "path", "cocoid", "id")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_COCO_KEYS = ("file_name", "filename", "cocoid", "id", "imgid")
+# of Karpathy's COCO: what is left of the validation images goes into training
+_TRAINING = ("train", "restval")
 # ids that the loader of a copy without ids makes up
 _NUMBERED = re.compile(r"row-\d+")
 
@@ -44,7 +46,8 @@ def read_training_images(path: Path, *, hashes: bool = False) -> TrainingImages:
     """Read the ids of training images.
 
     Args:
-        path: A text file with an id a line, a JSON list, a table (jsonl, csv, parquet) or a folder that `datasets` saved
+        path: A text file with an id a line, a JSON list or object of captions by id, annotations of COCO
+            or Karpathy's splits (of those what is trained on), a table (jsonl, csv, parquet) or a folder that `datasets` saved
             with a column of ids, or a folder of pictures.
         hashes: Hash the pictures too, so that copies under other names are found.
 
@@ -97,11 +100,29 @@ def _json_ids(path: Path) -> list[str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"'{path}' is no JSON that can be read: {error}.") from error
-    names: Iterable[Any] = values if isinstance(values, (list, dict)) else []
-    ids = [str(name) for name in names if isinstance(name, (str, int))]
+    if isinstance(values, dict) and isinstance(values.get("images"), list):
+        ids = _coco_ids(path, values["images"])
+    elif isinstance(values, dict):
+        captions = all(isinstance(each, (str, int, list)) for each in values.values())
+        ids = list(values) if captions else []
+    else:
+        ids = [str(name) for name in values if isinstance(name, (str, int))] if isinstance(values, list) else []
     if not ids:
-        raise DataError(f"'{path}' is no JSON list of image ids, and no object with ids as keys.")
+        raise DataError(
+            f"'{path}' is no JSON list of image ids, no object with captions by id, and none with `images` as COCO has them."
+        )
     return ids
+
+
+def _coco_ids(path: Path, images: list[Any]) -> list[str]:
+    """Images of an annotation file of COCO, or of one by Karpathy and Fei-Fei (2015) those of its training splits."""
+    rows = [row for row in images if isinstance(row, dict)]
+    if any("split" in row for row in rows):
+        rows = [row for row in rows if row.get("split") in _TRAINING]
+    found = [next((row[key] for key in _COCO_KEYS if row.get(key) not in (None, "")), None) for row in rows]
+    if None in found:
+        raise DataError(f"'{path}' has images without any of {', '.join(_COCO_KEYS)}.")
+    return [str(name) for name in found]
 
 
 class LeakCheck:

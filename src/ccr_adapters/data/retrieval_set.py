@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,15 @@ class Column:
             return [self._one(i) for i in range(*index.indices(len(self)))]
         return self._one(index)
 
+    def raw(self, index: int) -> Any:
+        """A value as it is kept: of a picture a mapping with its `bytes` or its `path`, which takes no decoding."""
+        return self._kept[index][self.name]
+
+    @cached_property
+    def _kept(self) -> Dataset:
+        decoded = isinstance(self.rows.features[self.name], Image)
+        return self.rows.cast_column(self.name, Image(decode=False)) if decoded else self.rows
+
     def _one(self, index: int) -> Any:
         try:
             return self.rows[index][self.name]
@@ -294,8 +304,7 @@ class Column:
             ) from error
 
     def _where(self, index: int) -> str:
-        feature = self.rows.features[self.name]
-        if not isinstance(feature, Image):
+        raw = self.raw(index)
+        if not isinstance(raw, Mapping):
             return ""
-        raw = self.rows.cast_column(self.name, Image(decode=False))[index][self.name]
-        return f" ('{raw['path']}')" if raw and raw.get("path") else ""
+        return f" ('{raw['path']}')" if raw.get("path") else ""

@@ -140,6 +140,12 @@ def test_a_path_file_of_dasd(write, pictures):
     assert load_dasd(path, "test", "de").pictures == [path.parent / "images/b.jpg", path.parent / "images/a.jpg"]
 
 
+def test_a_list_with_a_line_for_each_caption_names_an_image_once(write, pictures):
+    path = dasd(write, names=("b.jpg", "a.jpg", "a.jpg"))
+    found = load_dasd(path, "test", "de", root=path.parents[2], images=pictures("a.jpg", "b.jpg"))
+    assert found.captions["de"] == ["zwei", "eins", "uno"]
+
+
 def test_a_path_file_that_lacks_something(write):
     path = dasd(write, names=("c.jpg",))
     with pytest.raises(DataError, match="no split 'val'; it has test"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ccr_adapters.data.benchmarks import load_image_folder
@@ -18,6 +20,11 @@ def folder(pictures):
 
 
 def table(folder, name, image="file_name", caption="caption", rows=ROWS):
+    if name.endswith(".parquet"):
+        pq.write_table(
+            pa.table({image: [file for file, _ in rows], caption: [text for _, text in rows]}), folder / name
+        )
+        return
     if name.endswith(".jsonl"):
         text = "".join(json.dumps({image: file, caption: text}, ensure_ascii=False) + "\n" for file, text in rows)
     else:
@@ -34,8 +41,8 @@ def check(found):
     assert [path.parent.name for path in found.pictures] == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "captions.tsv"])
-def test_tables_of_three_kinds(folder, name):
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "captions.tsv", "captions.parquet"])
+def test_tables_of_four_kinds(folder, name):
     table(folder, name)
     found = load_image_folder(folder, "de")
     check(found)
@@ -87,6 +94,28 @@ def test_bad_rows_are_refused_or_counted(folder, rows, message, kind, kept):
     found = load_image_folder(folder, "de", on_error="skip")
     assert len(found.captions["de"]) == kept
     assert found.facts["skipped"][kind]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "row", [{"image": "b/1.png"}, {"image": "b/1.png", "image_id": " "}, {"image": "/", "image_id": 8}]
+)
+def test_rows_that_name_no_picture(folder, row):
+    rows = [{"image": "a/1.png", "caption": "eins", "image_id": 7}, {"caption": "zwei", **row}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="line 2: no picture is named"):
+        load_image_folder(folder, "de")
+    found = load_image_folder(folder, "de", on_error="skip")
+    assert (found.image_ids, found.facts["skipped"]["captions without images"]["count"]) == (["7"], 1)
+
+
+def test_a_table_that_holds_its_pictures(folder):
+    rows = pa.Table.from_pylist([{"image": {"bytes": b"x", "path": None}, "caption": "eins"}])
+    pq.write_table(rows, folder / "metadata.parquet")
+    with pytest.raises(DataError, match="'image' holds a picture; expected the name of its file"):
+        load_image_folder(folder, "de")
+    (folder / "metadata.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="'metadata.parquet' cannot be read"):
+        load_image_folder(folder, "de")
 
 
 def test_one_id_for_two_pictures(folder):

@@ -122,7 +122,8 @@ def dasd_entries(captions: str | Path, names: str | Path | None = None) -> list[
     """Images with captions, in the order of a list of names (or of the file)."""
     path = Path(captions)
     by_name = read_caption_json(path)
-    order = read_names(names) if names is not None else list(by_name)
+    # a list with a line a caption names an image as often
+    order = list(dict.fromkeys(read_names(names))) if names is not None else list(by_name)
     absent = [name for name in order if name not in by_name]
     if absent:
         raise DataError(f"{place(path)} lacks {len(absent):,} of {len(order):,} names, the first is '{absent[0]}'.")
@@ -148,7 +149,7 @@ def dasd_rows(
     problems = Problems(Path(translation).name, on_error)
     english, translated = read_caption_json(source), read_caption_json(translation)
     rows = []
-    for name in read_names(names) if names is not None else english:
+    for name in dict.fromkeys(read_names(names)) if names is not None else english:
         pair = english.get(name), translated.get(name)
         if pair[0] is None or pair[1] is None:
             problems.report("images without captions", f"'{name}' is in one of the two files alone")

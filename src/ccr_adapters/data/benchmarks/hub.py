@@ -136,7 +136,7 @@ class HubRows:
     def _check(self, image_id: str) -> str | None:
         if image_id not in self._broken:
             column, row = self._pictures[image_id]
-            raw = column.rows.cast_column(column.name, Image(decode=False))[row][column.name]
+            raw = column.raw(row)
             if not raw or not (raw.get("bytes") or raw.get("path")):
                 self._broken[image_id] = "there is none"
             else:
@@ -158,6 +158,11 @@ class HubPictures:
             return [column[row] for column, row in self.places[index]]
         column, row = self.places[index]
         return column[row]
+
+    def raw(self, index: int) -> Any:
+        """A picture as it is kept; see `Column.raw`."""
+        column, row = self.places[index]
+        return column.raw(row)
 
 
 def commit_of(definition: Benchmark) -> str:

@@ -1,10 +1,11 @@
-"""Anybody's own test set: a folder of pictures with a CSV, TSV or JSON-lines table of captions."""
+"""Anybody's own test set: a folder of pictures with a CSV, TSV, JSON-lines or Parquet table of captions."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "file_name", "filename", "image_path", "img_path", "filepath", "path", "img"),
     "caption": ("target_caption", "caption", "captions", "text", "title", "sentences", "sentence"),
 }
-_TABLES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv")
+_ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+_TABLES = tuple(f"{stem}{ending}" for stem in ("metadata", "captions") for ending in _ENDINGS)
 
 
 def load_image_folder(
@@ -69,12 +71,12 @@ def load_image_folder(
             names = _columns(row, columns or {}, path)
         where = place(path, number)
         file = str(row.get(names["image"]) or "").strip()
-        if not file:
+        if isinstance(row.get(names["image"]), Mapping | bytes):
+            raise DataError(f"{where}: '{names['image']}' holds a picture; expected the name of its file.")
+        image_id = _image_id(row, names, file)
+        if not image_id:
             problems.report("captions without images", f"{where}: no picture is named")
             continue
-        image_id = (
-            str(row[names["image_id"]]) if "image_id" in names else str(PurePosixPath(file).with_name(stem(file)))
-        )
         entry = found.setdefault(image_id, Entry(image_id, [], where, (file,)))
         if entry.files != (file,):
             problems.report(
@@ -99,6 +101,16 @@ def load_image_folder(
     return retrieval
 
 
+def _image_id(row: Mapping[str, Any], names: Mapping[str, str], file: str) -> str | None:
+    """What a picture is called: as the table says, or its file without the ending; `None` if a row names none."""
+    if not file or not stem(file):
+        return None
+    if "image_id" not in names:
+        return str(PurePosixPath(file).with_name(stem(file)))
+    own = row.get(names["image_id"])
+    return None if own is None else str(own).strip()
+
+
 def _texts(row: Mapping[str, Any], column: str) -> list[str]:
     """One text or several of a row."""
     texts = row.get(column)
@@ -114,8 +126,8 @@ def _table(folder: Path, table: str | Path | None) -> Path:
         path = next((folder / one for one in _TABLES if (folder / one).is_file()), folder / _TABLES[0])
     if not path.is_file():
         raise DataError(f"'{folder}' has no table of captions ({', '.join(_TABLES)}); pass table=.")
-    if path.suffix not in (".csv", ".tsv", ".jsonl"):
-        raise DataError(f"'{path.name}' is no CSV, TSV or JSON-lines table.")
+    if path.suffix not in _ENDINGS:
+        raise DataError(f"'{path.name}' is no CSV, TSV, JSON-lines or Parquet table.")
     return path
 
 
@@ -123,12 +135,24 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix == ".jsonl":
         yield from read_json_lines(path)
         return
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
     try:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{place(path, reader.line_num)}: {error}.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    parquet: Any = import_module("pyarrow.parquet")
+    try:
+        rows = (row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+        yield from enumerate(rows, start=1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{place(path)} cannot be read: {error}.") from error
 
 
 def _columns(row: Mapping[str, Any], columns: Mapping[str, str], path: Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ def normalise_image_id(name: str | int) -> str:
     Returns:
         The id.
     """
-    text = PurePosixPath(str(name).strip().replace("\\", "/")).name.partition("#")[0]
+    text = PurePosixPath(str(name).strip().partition("#")[0].replace("\\", "/")).name
     text = _ENDING.sub("", text)
     match = _COCO.match(text) or _FLICKR_SECRET.match(text)
     if match:
