@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import ccr_adapters
 from ccr_adapters.cli.main import app
 from ccr_adapters.corpora import as_matrix, read_vectors
+from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.modeling import CCRModel
 
 CAPTIONS = [f"a star number {number}" for number in range(19)]
@@ -118,6 +119,18 @@ def test_two_processes_of_accelerate_make_what_one_makes(text, tmp_path):
     assert written == [[f"INFO shard {number} of 5" for number in own] for own in ((0, 1, 2), (3, 4))]
     run(*options, tmp_path / "one")
     np.testing.assert_array_equal(vectors(tmp_path / "one"), vectors(tmp_path / "two"))
+
+
+def test_which_of_several_languages_is_asked(text, tmp_path):
+    model = CCRModel.from_base("tiny_clip")
+    for code in ("zh", "cs"):
+        model.add_language(code, DASDConfig(r=4, generator_rank=4))
+    model.save_pretrained(tmp_path / "both")
+    command = (text, "--model", tmp_path / "both", "--output", tmp_path / "out")
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "The model knows cs, zh and en: say which with --language." in " ".join(refused.stderr.split())
+    assert run(*command, "--language", "zh").exit_code == 0
 
 
 def test_half_precision_keeps_the_name_of_the_base(text, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from ccr_adapters.corpora.encoders import RowEncoder
 from ccr_adapters.corpora.job import locked
 from ccr_adapters.corpora.plan import fix_inputs, make_plan
 from ccr_adapters.corpora.shards import finished_shards
+from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, DataError, LanguageError
 from ccr_adapters.modeling import CCRModel
 
@@ -190,6 +192,50 @@ def test_pictures_that_are_all_gone_are_a_drive_that_is_not_there(tables, folder
         encoded(path, tmp_path / "out", settings=settings)
     summary = encoded(path, tmp_path / "out", settings=settings, allow_missing=True)
     assert (summary.rows, summary.skipped) == (1, 40)
+
+
+def test_a_drive_that_goes_away_costs_no_picture(folder, encoded, tmp_path, monkeypatch):
+    whole = encoded(folder, tmp_path / "whole")
+    read, lost = Path.read_bytes, sorted(folder.rglob("*.*"))[-1].name
+
+    def away(path):
+        if path.name == lost:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", away)
+        with pytest.raises(DataError, match=r"cannot be read now \(Transport.*run the same command"):
+            encoded(folder, tmp_path / "out")
+    assert encoded(folder, tmp_path / "out").rows == whole.rows
+
+
+def test_a_folder_that_goes_away_in_the_middle_of_a_shard(folder, encoded, tmp_path, monkeypatch):
+    whole = encoded(folder, tmp_path / "whole")
+    read, gone = Path.read_bytes, tmp_path / "gone"
+
+    def away(path):
+        if path.name == "01.png" and folder.exists():
+            folder.rename(gone)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", away)
+        with pytest.raises(DataError, match=r"photos' is gone, and so may be the \d pictures of shard"):
+            encoded(folder, tmp_path / "out")
+    gone.rename(folder)
+    assert encoded(folder, tmp_path / "out").rows == whole.rows
+
+
+def test_a_language_that_is_loaded_when_it_is_asked_for(text, encoded, tmp_path):
+    model = CCRModel.from_base("tiny_clip")
+    for code in ("de", "cs"):
+        model.add_language(code, DASDConfig(r=4, generator_rank=4, init_weights=False))
+    model.save_pretrained(tmp_path / "both")
+    for name, lazy in (("eager", False), ("lazy", True)):
+        loaded = CCRModel.from_pretrained(tmp_path / "both", lazy=lazy)
+        encoded(text, tmp_path / name, model=loaded, language="cs")
+    assert about(tmp_path / "lazy")["language_sha256"] == about(tmp_path / "eager")["language_sha256"] is not None
 
 
 def test_nothing_at_all_is_an_error(tables, encoded, tmp_path):

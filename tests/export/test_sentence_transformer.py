@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 import ccr_adapters
 from ccr_adapters.errors import ExportError, LanguageError
-from ccr_adapters.export import save_sentence_transformer, to_sentence_transformer
+from ccr_adapters.export import TextExport, open_clip_form, save_sentence_transformer, to_sentence_transformer
 from ccr_adapters.modeling import CCRModel
 
 
@@ -80,6 +80,20 @@ def test_merged_it_needs_nothing_of_ours(family, kind, make, captions, pictures,
     assert torch.equal(model.encode_text(captions, "de"), before)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_one_form_over_the_other_leaves_nothing_of_it(first, make, captions, tmp_path):
+    model = make("clip", "LoRA, own tokens")
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "modules.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "de" / "notes.txt").write_text("mine", encoding="utf-8")
+    for folder, merged in (("de", first), ("de", not first), ("fresh", not first)):
+        save_sentence_transformer(model, tmp_path / folder, "de", merged=merged)
+    names = [{path.name for path in (tmp_path / folder).rglob("*") if path.is_file()} for folder in ("de", "fresh")]
+    assert names[0] - {"README.md"} == (names[1] | {"notes.txt"}) - {"README.md"}
+    loaded = SentenceTransformer(str(tmp_path / "de"), device="cpu", trust_remote_code=first)
+    same(encode(loaded, captions), model.encode_text(captions, "de"), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("family", "kind", "message"),
     [
@@ -98,3 +112,20 @@ def test_the_base_is_not_saved(make, tmp_path):
     with pytest.raises(LanguageError, match="no adapter to save"):
         save_sentence_transformer(make("clip", "dynamic"), tmp_path / "base", None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "head"])
+def test_a_language_that_is_loaded_when_it_is_asked_for(kind, make, captions, pictures, tmp_path):
+    """The other forms too: whatever is made of a model has its language loaded first."""
+    make("clip", kind).save_pretrained(tmp_path / "both")
+    expected = CCRModel.from_pretrained(tmp_path / "both")
+    lazy = CCRModel.from_pretrained(tmp_path / "both", lazy=True, max_languages=1)
+    encoder = to_sentence_transformer(lazy, "de")
+    form, _, tokenizer = open_clip_form(lazy, "cs")  # which "de" makes room for
+    same(encode(encoder, captions), expected.encode_text(captions, "de"))
+    same(encode(encoder, pictures), expected.encode_image(pictures, "de"))
+    with torch.no_grad():
+        same(form.encode_text(tokenizer(captions), normalize=True).numpy(), expected.encode_text(captions, "cs"))
+    assert lazy.loaded_languages == ["cs"]
+    assert TextExport(lazy, "de").language == "de"
+    save_sentence_transformer(lazy, tmp_path / "cs", "cs")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
 from PIL import Image
 from transformers import AutoTokenizer
 
+from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig, DASDLayer
-from ccr_adapters.errors import CaptionError, ImageError, LanguageError
+from ccr_adapters.errors import CaptionError, ConfigError, ImageError, LanguageError
+from ccr_adapters.full import FullConfig
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.pixels import as_rgb
 
@@ -158,6 +162,35 @@ def test_a_long_caption_is_cut_with_its_end_kept(model, english):
         torch.testing.assert_close(vectors[1], model.encode_text(english[0], code)[0], **TOLERANCE)
 
 
+def test_languages_in_an_array(model, english):
+    codes = ["de", "zh", "cs"] * 2
+    assert torch.equal(model.encode_text(np.array(english), np.array(codes)), model.encode_text(english, codes))
+
+
+def test_a_head_is_of_the_precision_of_its_base(bases, english):
+    model = CCRModel.from_base(bases["clip"], dtype=torch.bfloat16)
+    model.add_language("de", DASDConfig(r=4), head=HeadConfig(space=20, width=16, attention_heads=2))
+    assert model.encode_text(english, "de").shape == (6, 20)
+
+
+@pytest.mark.parametrize("code", [None, "de", "zh"])
+def test_ids_that_come_without_their_ends(code, model, english):
+    batch = dict(model.processor(english, language=code))
+    batch.pop("pooled_at", None)
+    with torch.no_grad():
+        vectors = model.get_text_features(**batch, language=code).pooler_output
+    expected = model.encode_text(english, code)
+    torch.testing.assert_close(torch.nn.functional.normalize(vectors, dim=-1), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("code", ["de", "zh"])
+def test_captions_padded_on_the_left_are_refused(code, model):
+    ids = torch.tensor([[0, 5, 6, 2], [5, 6, 7, 2]])
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
+    with pytest.raises(ConfigError, match="padded on the left. Pad them on the right"):
+        model.get_text_features(ids, attention_mask=mask, language=code)
+
+
 @pytest.mark.parametrize("code", ["de", "zh"])
 def test_features_of_plain_tensors_follow_transformers(code, model, english):
     batch = model.processor(english, language=code)
@@ -190,6 +223,28 @@ def test_two_threads_encode_two_languages(model, english):
             found = pool.map(lambda code: model.encode_text(english, code, show_progress=False), expected)
             for code, vectors in zip(expected, found, strict=True):
                 torch.testing.assert_close(vectors, expected[code], **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "method", [lambda: LoraConfig(r=4, target_modules=["q_proj", "v_proj", "query", "value"]), FullConfig]
+)
+@pytest.mark.parametrize("family", ["clip"], indirect=True)
+def test_threads_do_not_get_each_others_language_where_layers_are_switched(method, family, bases, english, pictures):
+    model = CCRModel.from_base(bases[family])
+    for seed, code in enumerate(("de", "cs")):
+        model.add_language(code, method())
+        torch.manual_seed(seed)
+        for parameter in model.trainable(code):
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    work = {code: partial(model.encode_text, english, code, show_progress=False) for code in ("de", "cs", None)}
+    work["pictures"] = partial(model.encode_image, pictures, show_progress=False)
+    expected = {name: encode() for name, encode in work.items()}
+    assert not torch.allclose(expected["de"], expected["cs"], atol=1e-2)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            found = pool.map(lambda name: work[name](), expected)
+            for name, vectors in zip(expected, found, strict=True):
+                torch.testing.assert_close(vectors, expected[name], **TOLERANCE, msg=str(name))
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures

@@ -28,11 +28,19 @@ Example:
 """
 
 
-def load_for_encoding(name: str, device: str | None, precision: str) -> CCRModel:
-    """Load a model in a precision; workers of a cluster call this too."""
+def load_for_encoding(name: str, device: str | None, precision: str, *, choose: bool = False) -> CCRModel:
+    """Load a model in a precision; workers of a cluster call this too.
+
+    Raises:
+        LanguageError: With `choose`, if it has several languages and nobody chose one.
+    """
     import torch
 
+    from ccr_adapters.errors import LanguageError
+
     model = load_model([name], device)
+    if choose and len(model.languages) > 1:
+        raise LanguageError(f"The model knows {', '.join(model.languages)} and en: say which with --language.")
     # the hash is of bfloat16, and what went through float16 rounds to another one
     model.verified_sha256 = model.base_sha256()
     return model.to(dtype=getattr(torch, precision))  # type: ignore[call-arg]
@@ -109,15 +117,16 @@ def encode(
         "workers": workers or min(4, os.cpu_count() or 1),
         "allow_missing": allow_missing,
     }
+    choose = language is None and columns.what == "captions"
     try:
         if ray:
-            load = partial(load_for_encoding, remembered(model), device, precision)
+            load = partial(load_for_encoding, remembered(model), device, precision, choose=choose)
             cluster = {"address": ray_address, "num_workers": num_workers}
             summary = encode_on_ray(files, columns, output, load, **common, **cluster)  # type: ignore[arg-type]
         else:
             state = process_state()
             here = device or (str(state.device) if state.num_processes > 1 else None)
-            loaded = load_for_encoding(model, here, precision)
+            loaded = load_for_encoding(model, here, precision, choose=choose)
             summary = encode_corpus(files, columns, output, loaded, **common)  # type: ignore[arg-type, assignment]
     except KeyboardInterrupt:
         typer.echo(f"Stopped. Finished shards are in {printable(str(output))}; the same command goes on.", err=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -45,6 +46,15 @@ _BROKEN = (
     struct.error,
     zlib.error,
 )
+# a drive or a network that went away, or too many open files: the picture may be whole
+_AWAY = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENOTCONN", "ESTALE", "ETIMEDOUT", "ENODEV", "ENXIO", "EREMOTEIO", "EHOSTDOWN", "EHOSTUNREACH"),
+        *("ENETDOWN", "ENETUNREACH", "ECONNRESET", "ECONNABORTED", "EMFILE", "ENFILE", "ENOMEM"),
+    )
+    if hasattr(errno, name)
+}
 MISSING = "there is no such file"
 
 
@@ -178,13 +188,31 @@ class RowEncoder:
         if row.problem or isinstance(row.content, str):
             return Prepared(row, problem=row.problem or "has no picture")
         try:
-            with Image.open(io.BytesIO(row.content())) as image:
+            with Image.open(io.BytesIO(_content(row, row.content))) as image:
                 picture = load_picture(image)
             return Prepared(row, dict(self._processor.picture_inputs([picture])))
         except FileNotFoundError:
             return Prepared(row, problem=MISSING)
+        except DataError:
+            raise
         except _BROKEN as error:
             return Prepared(row, problem=_reason(error))
+
+
+def _content(row: Row, read: Callable[[], bytes]) -> bytes:
+    """The bytes of a picture, which is not broken where its drive is away.
+
+    Raises:
+        DataError: If the drive, the network or this process cannot read now.
+    """
+    try:
+        return read()
+    except OSError as error:
+        if error.errno not in _AWAY:
+            raise
+        raise DataError(
+            f"'{row.id}' cannot be read now ({error.strerror}). Bring it back and run the same command: finished shards are kept."
+        ) from error
 
 
 def _stacked(values: list[dict[str, Any]]) -> BatchFeature:

@@ -100,17 +100,18 @@ def identity_of(model: CCRModel, name: str, what: str, language: str | None = "a
     """
     code = model.resolve_language(language)
     code = code if what == "captions" else model.space(code)
-    return {
-        "model": name,
-        "base": model.config.base_model_name_or_path,
-        "base_revision": model.config.base_revision,
-        "base_sha256": model.base_sha256(),
-        "language": code,
-        "language_sha256": None if code is None else _language_sha256(model, code),
-        "space": model.space(code),
-        "dim": model.dim_of(code),
-        "processing": _processing(model, code, what),
-    }
+    with model.shelf.using(model, [] if code is None else [code]):
+        return {
+            "model": name,
+            "base": model.config.base_model_name_or_path,
+            "base_revision": model.config.base_revision,
+            "base_sha256": model.base_sha256(),
+            "language": code,
+            "language_sha256": None if code is None else _language_sha256(model, code),
+            "space": model.space(code),
+            "dim": model.dim_of(code),
+            "processing": _processing(model, code, what),
+        }
 
 
 def _processing(model: CCRModel, code: str | None, what: str) -> str:

@@ -155,6 +155,12 @@ def encode_shards(
                 f"None of the {absent:,} pictures of shard {shard.number} is there, the first is '{made.skipped[0].item}'. Is "
                 "the drive mounted, and are paths relative to the table? --allow-missing goes on."
             )
+        place = job.plan.files[shard.file].root or job.plan.files[shard.file].path
+        if absent and not Path(place).exists():
+            raise DataError(
+                f"'{place}' is gone, and so may be the {absent:,} pictures of shard {shard.number} that "
+                "are not there. Bring it back and run the same command: finished shards are kept."
+            )
         if shard.file not in fields:
             fields[shard.file] = job.plan.files[shard.file].reader().fields(job.plan.columns.keep)
         matrix = np.concatenate(made.vectors) if made.vectors else np.empty((0, int(job.about["dim"])), np.float32)

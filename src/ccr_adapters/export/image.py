@@ -41,7 +41,8 @@ class ImageExport(nn.Module):
                 f"The image tower takes {', '.join(inputs)}; only towers that take pixels of one size are exported."
             )
         own = model.space(code)
-        head: Any = None if own is None else model.heads[own].visual
+        with model.shelf.using(model, [] if own is None else [own]):
+            head: Any = None if own is None else model.heads[own].visual
         # pictures need nothing of the text tower, so it is not copied
         encoder = find_text_encoder(model.base)
         text = [encoder.module, *(model.base.get_submodule(path) for path in encoder.anatomy.projection)]

@@ -92,7 +92,7 @@ def export_onnx(
         captions = check_captions(captions)
     earlier = _earlier(target)
     reports: dict[str, Parity] = {}
-    with written_aside(target) as aside:
+    with written_aside(target) as aside, model.shelf.using(model, [] if code is None else [code]):
         write: dict[str, Callable[..., TowerFile]] = {"text": partial(_write_text, int8=int8), "image": _write_image}
         files = {name: write[name](model, code, aside, opset) for name in chosen}
         manifest = Manifest(

@@ -6,7 +6,8 @@ open_clip is not imported. Its users call `encode_text(tokens)`, `encode_image(p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import processor_of
 from ccr_adapters.modeling.towers import pooler_output
+from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.captions import end_token_id, pad_ids, pad_token_id
 
 
@@ -27,12 +29,19 @@ class OpenClipTokenizer:
     """
 
     def __init__(self, model: CCRModel, language: str | None) -> None:
-        self._processor = processor_of(model)
-        self._language = language
-        tokenizer = self._processor.tokenizer_for(language)
-        self.end_id = end_token_id(tokenizer)
-        self.pad_id = pad_token_id(tokenizer)
-        self.context_length = self._processor.base_max_length
+        self._model, self._language = model, language
+        with self._loaded() as processor:
+            tokenizer = processor.tokenizer_for(language)
+            self.end_id = end_token_id(tokenizer)
+            self.pad_id = pad_token_id(tokenizer)
+            self.reads_padding = processor.reads_padding(language)
+            self.context_length = processor.base_max_length
+
+    @contextmanager
+    def _loaded(self) -> Iterator[CCRProcessor]:
+        """The processor, with the language in it: a model may have given it away for others."""
+        with self._model.shelf.using(self._model, [] if self._language is None else [self._language]):
+            yield processor_of(self._model)
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """Ids with the end token, padded, cut to the length. -> (B, L)
@@ -41,7 +50,8 @@ class OpenClipTokenizer:
             CaptionError: If a caption is empty or no text.
         """
         length = context_length or self.context_length
-        rows = self._processor.token_ids([texts] if isinstance(texts, str) else texts, self._language)
+        with self._loaded() as processor:
+            rows = processor.token_ids([texts] if isinstance(texts, str) else texts, self._language)
         rows = [row if len(row) <= length else [*row[: length - 1], self.end_id] for row in rows]
         return pad_ids(rows, self.pad_id, length).input_ids
 
@@ -65,7 +75,6 @@ class OpenClipForm(nn.Module):
         self.language = language
         self.tokenizer = OpenClipTokenizer(model, language)
         self.context_length = self.tokenizer.context_length
-        self._reads_padding = processor_of(model).reads_padding(language)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -80,7 +89,7 @@ class OpenClipForm(nn.Module):
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
         """Encode the tokenizer's ids. (B, L) -> (B, d)"""
         inputs = {"input_ids": text}
-        if not self._reads_padding:
+        if not self.tokenizer.reads_padding:
             mask = self.tokenizer.mask(text)
             lengths = mask.sum(dim=1)
             # all tokens from here on are padding, which costs time and changes nothing
@@ -94,7 +103,8 @@ class OpenClipForm(nn.Module):
         features = pooler_output(self.model.get_image_features(image))
         own = self.model.space(self.language)
         if own is not None:
-            features = self.model.heads[own].visual(features)  # type: ignore[operator]
+            with self.model.shelf.using(self.model, [own]):
+                features = self.model.heads[own].visual(features)  # type: ignore[operator]
         return F.normalize(features, dim=-1) if normalize else features
 
     def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Any, ...]:

@@ -67,7 +67,8 @@ class CCRModule(_modules.InputModule):  # type: ignore[name-defined]
         if inputs and not isinstance(inputs[0], str):
             return dict(self._processor(images=list(inputs)))
         texts = [f"{prompt or ''}{text}" for text in inputs]
-        return dict(self._processor(text=texts, language=self.language))
+        with self.model.shelf.using(self.model, [] if self.language is None else [self.language]):
+            return dict(self._processor(text=texts, language=self.language))
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding`. (B, d), L2-normalised"""
@@ -80,7 +81,8 @@ class CCRModule(_modules.InputModule):  # type: ignore[name-defined]
             vectors = pooler_output(self.model.get_image_features(**inputs))
             own = self.model.space(self.language)
             if own is not None:
-                vectors = self.model.heads[own].visual(vectors)  # type: ignore[operator]
+                with self.model.shelf.using(self.model, [own]):
+                    vectors = self.model.heads[own].visual(vectors)  # type: ignore[operator]
         features["sentence_embedding"] = F.normalize(vectors.float(), dim=-1)
         return features
 

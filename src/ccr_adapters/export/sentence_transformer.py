@@ -18,11 +18,22 @@ from ccr_adapters.extras import require
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.adapter_folder import written_aside
 from ccr_adapters.modeling.encoding import processor_of
+from ccr_adapters.modeling.layout import LANGUAGE_FILES, files_below, remove_leftovers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _EXTRA = "sentence-transformers"
+# what transformers and sentence-transformers write of a base, beside its configuration and its tokenizer
+_WRITTEN = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentence_bert_config.json",
+    "sentence_ccr_config.json",
+)
+_PART = "model-*-of-*.safetensors"
 
 
 def to_sentence_transformer(model: CCRModel, language: str | None = "active") -> SentenceTransformer:
@@ -70,16 +81,26 @@ def save_sentence_transformer(
         MissingExtraError: If sentence-transformers is not installed.
     """
     library = require("sentence_transformers", extra=_EXTRA)
-    code = model.resolve_language(language)
-    if not merged:
-        with written_aside(folder) as aside:
-            to_sentence_transformer(model, code).save(str(aside), create_model_card=False)
-        return
-    with written_aside(folder) as aside:
-        _merged_parts(model, code, aside)
-        made = library.SentenceTransformer(modules=_modules(model, aside), device="cpu")
-        _check(model, code, made)
+    code, target = model.resolve_language(language), Path(folder)
+    earlier = _earlier(target)
+    with written_aside(target) as aside, model.shelf.using(model, [] if code is None else [code]):
+        if merged:
+            _merged_parts(model, code, aside)
+            made = library.SentenceTransformer(modules=_modules(model, aside), device="cpu")
+            _check(model, code, made)
+        else:
+            made = to_sentence_transformer(model, code)
         made.save(str(aside), create_model_card=False)
+        written = [target / name for name in files_below(aside)]
+    remove_leftovers(earlier, written, target)
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """Files of an export that lies there already: transformers would find an adapter beside what was merged, or the reverse."""
+    if not (folder / "modules.json").is_file():
+        return []
+    named = {*LANGUAGE_FILES, *_WRITTEN}
+    return [path for path in map(folder.joinpath, files_below(folder)) if path.name in named or path.match(_PART)]
 
 
 def merged_base(model: CCRModel, code: str | None) -> Any:

@@ -41,8 +41,13 @@ class TextExport(nn.Module):
 
     def __init__(self, model: CCRModel, language: str | None = "active") -> None:
         super().__init__()
-        processor, code = processor_of(model), model.resolve_language(language)
-        own = model.config.languages.get(code)
+        code = model.resolve_language(language)
+        with model.shelf.using(model, [] if code is None else [code]):
+            self._take(model, code)
+
+    def _take(self, model: CCRModel, code: str | None) -> None:
+        processor = processor_of(model)
+        own = None if code is None else model.config.languages.get(code)
         # no language has the name of the base
         name = code or BASE
         table = dict(model.vocabularies.items()).get(name)

@@ -141,7 +141,7 @@ class LanguageHost(PreTrainedModel):
         if head is not None:
             # one head reads the language and its source
             head = replace(head, positions=head.positions or longest)
-            self.heads[code] = self.build_head(head).to(parameter.device).train(self.training)
+            self.heads[code] = self.build_head(head).to(parameter.device, parameter.dtype).train(self.training)
         self.config.languages[code] = LanguageConfig(vocabulary, max_length or longest, head=head)
         if self.processor is not None:
             self.processor.add_language(code, tokenizer, max_length or longest)
@@ -318,7 +318,10 @@ class LanguageHost(PreTrainedModel):
 
     @contextmanager
     def language(self, code: str | None) -> Iterator[Self]:
-        """Choose a language for a while: `with model.language("de"): ...`."""
+        """Choose a language for a while: `with model.language("de"): ...`.
+
+        For all threads: where several encode, name the language in the call.
+        """
         before = self.active_language
         self.set_language(code)
         try:

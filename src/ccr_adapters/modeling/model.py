@@ -160,19 +160,19 @@ class CCRModel(CaptionPasses):
             if splits(self._rows_at_once, len(pixel_values)):
                 output = map_in_chunks(self._image_rows, self._rows_at_once, inputs)  # type: ignore[arg-type]
             else:
-                with self._others(None):
+                with self._seeing():
                     output = self.base.get_image_features(**inputs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
     def _image_rows(self, **inputs: Any) -> Tensor:
-        with self._others(None):
+        with self._seeing():
             return pooler_output(self.base.get_image_features(**inputs))
 
     def get_video_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Video features of a base that has them (X-CLIP), in `pooler_output`. (B, T, 3, H, W) -> (B, d)"""
         if not hasattr(self.base, "get_video_features"):
             raise ImageError("This base has no video tower; encode frames as pictures, or pass precomputed vectors.")
-        with self.shelf.using(self, []), self._others(None):
+        with self.shelf.using(self, []), self._seeing():
             output = self.base.get_video_features(pixel_values=pixel_values, **kwargs)
         return output if not isinstance(output, Tensor) else BaseModelOutputWithPooling(pooler_output=output)
 
@@ -279,7 +279,7 @@ class CCRModel(CaptionPasses):
         `language="auto"` recognises the language of each caption; those recognised with less than `min_confidence` go to the
         base (see [`ccr_adapters.modeling.auto_language.resolve_auto`]).
         """
-        if language == AUTO:
+        if isinstance(language, str) and language == AUTO:
             captions = check_captions([captions] if isinstance(captions, str) else captions)
             language = resolve_auto(self, captions, min_confidence)
         with self._using(language):

@@ -273,13 +273,29 @@ class CaptionPasses(LanguageHost):
     def _end_positions(
         self, input_ids: Tensor, attention_mask: Tensor | None, tower: TextTower, codes: list[str]
     ) -> Tensor:
-        if attention_mask is not None and tower.family != "last":
-            return attention_mask.sum(dim=1) - 1
+        """Where each caption ends, for ids that come without. (B,)
+
+        Raises:
+            ConfigError: If captions are padded on the left, where no encoder here was trained to read them.
+        """
         last = input_ids.new_full((len(input_ids),), input_ids.shape[1] - 1)
+        if attention_mask is not None:
+            real = attention_mask.ne(0)
+            if bool((~real[:, 0] & real.any(dim=1)).any()):
+                raise ConfigError(
+                    "Captions are padded on the left. Pad them on the right, or name `pooled_at` for each."
+                )
+            places = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device)
+            ends = ((real * places).amax(dim=1) - 1).clamp(min=0)
+            if tower.family != "last":
+                return ends
+            # with the base's tokens its padding is read to the end; a language's own tokenizer has an end of its own
+            own = input_ids.new_tensor([code in self.vocabularies for code in codes]).bool()
+            return torch.where(own, ends, last)
         if tower.family != "eos":
             return last
-        own = [self._end_token(code, tower) for code in codes]
-        found = input_ids == input_ids.new_tensor(own).unsqueeze(1)  # (B, L)
+        marks = [self._end_token(code, tower) for code in codes]
+        found = input_ids == input_ids.new_tensor(marks).unsqueeze(1)  # (B, L)
         return torch.where(found.any(dim=1), found.int().argmax(dim=1), last)
 
     def _end_token(self, code: str, tower: TextTower) -> int:
@@ -308,7 +324,7 @@ class CaptionPasses(LanguageHost):
 
     def _as_now(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """What a block is computed in, and computed again in: by then other adapters are active, or several."""
-        return nullcontext(), _switched([(x, x._disable_adapters, x._active_adapter) for x in self._switches()])
+        return nullcontext(), self._switched([(x, x._disable_adapters, x._active_adapter) for x in self._switches()])
 
     def _switches(self) -> list[Any]:
         """Layers of adapters that are not DASD's (LoRA, ...), which know no names per row."""
@@ -316,19 +332,27 @@ class CaptionPasses(LanguageHost):
 
     def _others(self, code: str | None) -> AbstractContextManager[None]:
         """Switch those to one language for a pass, or off."""
-        return _switched(
+        return self._switched(
             [(layer, code is None, layer._active_adapter if code is None else [code]) for layer in self._switches()]
         )
 
+    def _seeing(self) -> AbstractContextManager[None]:
+        """Switch those off that a picture or a video meets; none as a rule, and captions of other threads keep theirs."""
+        read = set(find_text_encoder(self.base).module.modules())
+        return self._switched([(layer, True, layer._active_adapter) for layer in self._switches() if layer not in read])
 
-@contextmanager
-def _switched(states: Sequence[tuple[Any, bool, list[str]]]) -> Iterator[None]:
-    """Layers of peft with their adapters off or on, and which of them, for a while."""
-    before = [(layer, layer._disable_adapters, layer._active_adapter) for layer, _, _ in states]
-    try:
-        for layer, disabled, active in states:
-            layer._disable_adapters, layer._active_adapter = disabled, active
-        yield
-    finally:
-        for layer, disabled, active in before:
-            layer._disable_adapters, layer._active_adapter = disabled, active
+    @contextmanager
+    def _switched(self, states: Sequence[tuple[Any, bool, list[str]]]) -> Iterator[None]:
+        """Layers of peft with their adapters off or on, and which of them, for a while, in which other threads wait."""
+        if not states:
+            yield
+            return
+        with self.shelf.switching:
+            before = [(layer, layer._disable_adapters, layer._active_adapter) for layer, _, _ in states]
+            try:
+                for layer, disabled, active in states:
+                    layer._disable_adapters, layer._active_adapter = disabled, active
+                yield
+            finally:
+                for layer, disabled, active in before:
+                    layer._disable_adapters, layer._active_adapter = disabled, active

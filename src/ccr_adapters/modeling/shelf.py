@@ -81,6 +81,9 @@ class Shelf:
 
     Args:
         most: Languages in memory; `None` for no bound. Calls that need more at once get them, and they leave after it.
+
+    Attributes:
+        switching: Held by the thread that has layers of peft set to its language: LoRA's know one at a time.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -92,6 +95,8 @@ class Shelf:
         self._changing: int | None = None
         self._waiting = 0
         self._state = threading.Condition()
+        # one that lets its holder in again: activations are computed again in the middle of a pass
+        self.switching = threading.RLock()
 
     @property
     def most(self) -> int | None:
