@@ -12,6 +12,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -236,6 +237,16 @@ def test_a_language_that_is_loaded_when_it_is_asked_for(text, encoded, tmp_path)
         loaded = CCRModel.from_pretrained(tmp_path / "both", lazy=lazy)
         encoded(text, tmp_path / name, model=loaded, language="cs")
     assert about(tmp_path / "lazy")["language_sha256"] == about(tmp_path / "eager")["language_sha256"] is not None
+
+
+def test_text_that_is_no_unicode_costs_its_row(encoded, vectors_in, tmp_path):
+    raw = [b"a star", b"a \xff circle", b"a square"]
+    titles = pa.array(raw, pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"caption": titles, "key": ["x", "y", "z"]}), tmp_path / "a.parquet")
+    summary = encoded(tmp_path / "a.parquet", tmp_path / "out", columns={"id": "key"})
+    assert (summary.rows, summary.skipped) == (2, 1)
+    assert vectors_in(tmp_path / "out")[0] == ["x", "z"]
+    assert skipped(tmp_path / "out")["y"]
 
 
 def test_nothing_at_all_is_an_error(tables, encoded, tmp_path):

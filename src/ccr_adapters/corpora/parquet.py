@@ -86,4 +86,20 @@ def _records(batches: Iterator[Any], skip: int) -> Iterator[dict[str, Any]]:
         left = min(skip, batch.num_rows)
         skip -= left
         # sliced first: what is passed over is never made into objects
-        yield from batch.slice(left).to_pylist()
+        yield from _objects(batch.slice(left))
+
+
+def _objects(batch: Any) -> list[dict[str, Any]]:
+    """Rows of a batch; text that is no UTF-8 is `None`, which costs its row and no other."""
+    try:
+        found: list[dict[str, Any]] = batch.to_pylist()
+        return found
+    except UnicodeDecodeError:
+        return [{name: _value(batch.column(name)[row]) for name in batch.schema.names} for row in range(batch.num_rows)]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return None
