@@ -12,6 +12,7 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbToken
 from typer.testing import CliRunner
 
 from ccr_adapters.cli.main import app
+from ccr_adapters.cli.query_translations import MadeTranslations
 from ccr_adapters.cli.question_sets import Asked, load_sets
 from ccr_adapters.cli.scoring import evaluate_model
 from ccr_adapters.configuration import HeadConfig
@@ -91,6 +92,14 @@ def translator(tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("zh-Hant", "zho_Hant"), ("zh", "zho_Hans"), ("sr-Latn", "srp_Cyrl"), ("de-AT", "deu_Latn")]
+)
+def test_the_model_is_told_the_script_that_it_knows(language, told, translator, tmp_path):
+    made = MadeTranslations(str(translator), folder=tmp_path, device="cpu")
+    assert made._translator(language).codes.source == told
 
 
 def record_of(folder, *parts):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ccr_adapters.errors import DataError
+from ccr_adapters.processing import alignment
 from ccr_adapters.processing.alignment import aligned_table
 
 
@@ -125,6 +126,21 @@ def test_nothing_to_align_is_said(target, source):
         aligned_table(target, source, torch.randn(4, 3), 5)
 
 
+def test_more_pairs_than_memory_is_for_are_sampled(monkeypatch):
+    target, source = corpus(0, pairs=200)
+    table = torch.randn(8, 5, dtype=torch.float64)
+    sizes = [len(t) * (len(s) + 1) for t, s in zip(target, source, strict=True)]
+    monkeypatch.setattr(alignment, "MOST_PAIRS", sum(sizes) // 2)
+    few, rows = alignment._sample(target, source)
+    assert 0 < sum(len(t) * (len(s) + 1) for t, s in zip(few, rows, strict=True)) <= sum(sizes) // 2
+    pairs = list(zip(target, source, strict=True))
+    assert all(pair in pairs for pair in zip(few, rows, strict=True))
+    found = aligned_table(target, source, table, 10)
+    monkeypatch.undo()
+    for ours, expected in zip(found, aligned_table(few, rows, table, 10), strict=True):
+        assert torch.equal(ours, expected)
+
+
 def test_sides_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="zip|shorter|longer|argument"):
+    with pytest.raises(ValueError, match="2 target and 1 source captions"):
         aligned_table([[1], [2]], [[1]], torch.randn(4, 3), 5)

@@ -13,7 +13,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as
 
 from ccr_adapters.errors import LanguageError, TranslationError
 from ccr_adapters.translation.checks import ALSO_WRITTEN, SCRIPTS
-from ccr_adapters.translation.codes import find_language, languages, resolve_codes, script_of
+from ccr_adapters.translation.codes import _spelling, find_language, languages, resolve_codes, script_of
 
 
 @pytest.mark.parametrize(("column", "theirs"), [("nllb", NLLB), ("m2m100", M2M100["m2m100"]), ("mbart50", MBART50)])
@@ -37,6 +37,7 @@ def test_the_table_is_large_and_says_the_script_of_each_language():
         ("de", "de"), ("DE", "de"), ("deu", "de"), ("deu_Latn", "de"), ("de_DE", "de"), ("de-AT", "de"), ("pt-br", "pt-BR"),
         ("pt_BR", "pt-BR"), ("zh", "zh"), ("zh-CN", "zh"), ("zh_TW", "zh-Hant"), ("zh-hant", "zh-Hant"), ("jp", "ja"),
         ("cz", "cs"), ("iw", "he"), ("no", "nb"), ("fil", "fil"), ("es-419", "es"), ("swh_Latn", "sw"),
+        ("zh-Hans-CN", "zh"), ("zh-Hant-TW", "zh-Hant"), ("sr-Cyrl", "sr"), ("sr-Latn-RS", "sr-Latn"), ("mn_Cyrl", "mn"),
     ],
 )  # fmt: skip
 def test_a_language_is_found_by_any_of_its_codes(given, code):
@@ -48,7 +49,22 @@ def test_what_is_no_code_is_not_found(given):
     assert find_language(given) is None
 
 
+@pytest.mark.parametrize(
+    ("code", "token"), [("ckb", "ckb_Arab"), ("rn", "run_Latn"), ("bo", "bod_Tibt"), ("ee", "ewe_Latn"), ("tlh", None)]
+)
+def test_languages_of_nllb_that_the_table_lacks(code, token):
+    tokens = {"deu_Latn", "ckb_Arab", "run_Latn", "bod_Tibt", "ewe_Latn", "tlh", "min_Arab", "min_Latn"}
+    assert _spelling(code, "nllb", tokens) == token
+    assert _spelling("min", "nllb", tokens) is None  # which of its scripts?
+
+
+def test_another_script_is_not_taken_for_it():
+    assert _spelling("zh-Hant", "marian", {">>zho<<", ">>zh<<"}) is None
+    assert _spelling("zh", "marian", {">>zho<<"}) == "zho"
+
+
 def test_scripts():
+    assert script_of("bod_Tibt") == "Tibt"
     assert [script_of(code) for code in ("de", "zh", "zh-TW", "sr", "sr-Latn", "ja", "xx")] == [
         "Latn", "Hans", "Hant", "Cyrl", "Latn", "Jpan", None,
     ]  # fmt: skip
@@ -116,7 +132,7 @@ def test_a_t5_is_prompted_as_its_configuration_says(madlad):
 @pytest.mark.parametrize(
     ("kind", "target", "message"),
     [
-        ("nllb", "german", r"no target language 'german'. Nearest of the \d+ that it knows: de \(German\)"),
+        ("nllb", "german", r"no target language 'german'. Nearest of the \d+ in the table: de \(German\)"),
         ("nllb", "sr-Latn", r"sr \(Serbian\)"),
         ("m2m100", "eo", r"no target language 'eo'. Nearest of the \d+"),
         ("madlad", "fr", r"no target language 'fr'. It knows .*cs \(Czech\), de \(German\)"),

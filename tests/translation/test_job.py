@@ -267,6 +267,15 @@ def test_empty_translations_are_dropped_and_counted_or_kept(rows, mute, back, tm
     assert [bool(text) for text in found["back_translation"]] == [bool(text) for text in found["translation"]]
 
 
+def test_what_becomes_of_empty_ones_is_decided_at_the_end(rows, translator, mute, tmp_path):
+    translate_dataset(rows, tmp_path / "whole", translator, **FAST)
+    again = translate_dataset(rows, tmp_path / "whole", translator, drop_empty=False, **FAST)
+    assert (again.empty, again.seconds) == (0, 0)  # there was none
+    translate_dataset(rows, tmp_path / "gaps", mute, **FAST)
+    with pytest.raises(TranslationError, match="different: settings.drop_empty"):
+        translate_dataset(rows, tmp_path / "gaps", mute, drop_empty=False, **FAST)
+
+
 def test_a_translator_that_says_nothing_at_all_is_an_error(rows, mute, tmp_path):
     silent = rows.filter(lambda row: row["caption"].startswith("the"))
     with pytest.raises(TranslationError, match=r"All \d+ translations are empty"):

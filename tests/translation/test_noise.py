@@ -230,6 +230,14 @@ def test_rows_without_translations_are_refused():
         noise_report(Dataset.from_dict({"caption": ["a"]}), "de")
 
 
+def test_rows_that_are_no_texts_or_of_another_language_are_refused():
+    with pytest.raises(DataError, match="'translation' holds List.*; expected texts, one a row"):
+        noise_report(Dataset.from_dict({"caption": ["a"], "translation": [["b"]]}), "de")
+    rows = Dataset.from_dict({"caption": ["a"], "translation": ["b"], "language": ["de"]})
+    with pytest.raises(DataError, match="1 of 1 rows are in another language than 'cs'"):
+        noise_report(rows, "cs")
+
+
 def test_no_rows_are_no_noise():
     report = noise_report(rows_of(CLEAN["de"]).select([]), "de")
     assert (len(report), report.counts["any"], report.to_dict()["mean_score"]) == (0, 0, 0.0)

@@ -195,3 +195,23 @@ def test_pickled_weights_are_not_read(tmp_path, marian):
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(TranslationError, match="Only safetensors are read"):
         Translator.from_pretrained(folder, device="cpu")
+
+
+def test_a_batch_that_memory_is_not_for_is_cut(translator, captions, monkeypatch, caplog):
+    texts = captions(9)
+    expected = translator.translate(texts, batch_size=9, max_new_tokens=6)
+    generate, passes, most = translator._generate, [], 2
+
+    def small(inputs, *rest, **how):
+        if len(inputs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        passes.append(len(inputs))
+        return generate(inputs, *rest, **how)
+
+    monkeypatch.setattr(translator, "_generate", small)
+    assert translator.translate(texts, batch_size=9, max_new_tokens=6) == expected
+    assert max(passes) == 2
+    assert "Out of memory with 9 captions; they are translated 4 at a time." in caplog.text
+    most = 0
+    with pytest.raises(TranslationError, match="not enough memory to translate a caption of .* with 1 beams"):
+        translator.translate(texts[:1], num_beams=1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ccr_adapters.cli.command_train import tell_outcome
+from ccr_adapters.cli.places import check_device
 from ccr_adapters.cli.translate import BATCH_SIZE, NUM_BEAMS, load_translators, tell_summary
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def add_language(
     from ccr_adapters.errors import ConfigError
     from ccr_adapters.translation import filter_rows, noise_report, with_weights
 
+    check_device(device)
     splits = read_splits(dataset, _mapping(column or []))
     for note in splits.notes:
         _tell(note)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +21,13 @@ from ccr_adapters.data.benchmarks.nrccr import read_nrccr
 from ccr_adapters.data.benchmarks.textfiles import read_lines
 from ccr_adapters.data.corpus import KINDS
 from ccr_adapters.data.retrieval_set import RetrievalSet
-from ccr_adapters.errors import ConfigError, DataError
+from ccr_adapters.errors import ConfigError, DataError, LanguageError
 from ccr_adapters.processing.repository import file_hash
-from ccr_adapters.translation import load_rows, translate_dataset
+from ccr_adapters.translation import Translator, load_rows, translate_dataset
+from ccr_adapters.translation.codes import find_language
 from ccr_adapters.translation.rows import tidy
+
+logger = logging.getLogger(__name__)
 
 ENGLISH = "en"
 COLUMN = "translation"
@@ -173,6 +178,19 @@ class MadeTranslations:
         files = sorted(Path(self.model).glob("*.safetensors")) if Path(self.model).is_dir() else []
         return ":".join([self._name, *(file_hash(file) for file in files)])
 
+    def _translator(self, language: str) -> Translator:
+        """The model for a language in its script (`zh-Hant`), or in the one that it knows."""
+        known, primary = find_language(language), primary_language(language)
+        exact = known.code if known is not None else primary
+        load = partial(load_translators, target=ENGLISH, device=self.device, dtype=None, revision=None)
+        try:
+            return load(self.model, None, exact)[0]
+        except LanguageError:
+            if exact == primary:
+                raise
+        logger.warning("%s does not know %s: it is told that the captions are in %s.", self.model, exact, primary)
+        return load(self.model, None, primary)[0]
+
     def of(self, questions: RetrievalSet, language: str) -> Translated:
         """Make them, or read those that are there.
 
@@ -180,10 +198,10 @@ class MadeTranslations:
             TranslationError: If the model cannot be used.
             LanguageError: If it does not know the language.
         """
-        captions, code = _captions(questions), primary_language(language)
+        captions = _captions(questions)
         print_ = hashlib.sha256(json.dumps([self.identity(questions, language), captions]).encode()).hexdigest()[:8]
         folder = self.folder / "__".join(map(_slug, (questions.name, language, self._name, print_)))
-        translator, _ = load_translators(self.model, None, code, ENGLISH, self.device, None, None)
+        translator = self._translator(language)
         summary = translate_dataset(Dataset.from_dict({"caption": captions}), folder, translator, drop_empty=False)
         if translator.counts["captions"]:
             speed = 1000 * summary.seconds / translator.counts["captions"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccr_adapters.cli.places import check_folder
+from ccr_adapters.cli.places import check_device, check_folder
 
 if TYPE_CHECKING:
     from ccr_adapters.translation import TranslationSummary, Translator
@@ -125,6 +125,7 @@ def translate(
     from ccr_adapters.translation.rows import one_caption_a_row
 
     check_folder(output, "OUTPUT")
+    check_device(device)
     data = load_rows(rows, split=split)
     one_caption_a_row(data.select(range(min(1, len(data)))), caption_column)  # refused before a model is loaded
     translator, back = load_translators(model, back_model, source, target, device, dtype, revision)

@@ -66,6 +66,9 @@ def read_splits(path: Path, columns: dict[str, str]) -> Splits:
     captioned = {}
     for split in SPLITS[1:]:
         if split in data and "target_caption" in data[split].column_names:
+            missing = sorted({"caption", "image"} - set(data[split].column_names))
+            if missing:
+                raise DataError(f"The split '{split}' has captions by people and lacks {', '.join(missing)}.")
             captioned[split] = with_pictures(path, split, data[split])
         else:
             notes.append(

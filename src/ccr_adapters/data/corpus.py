@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -301,7 +302,7 @@ def _load_split(path: Path, split: str) -> Dataset:
         files = sorted(str(file) for file in path.glob(f"{split}*{suffix}"))
         if files:
             try:
-                return load_dataset(kind, data_files=files, split="train")
+                return load_dataset(kind, data_files=[glob.escape(file) for file in files], split="train")
             except (DatasetsError, OSError, ValueError) as error:
                 cause = error.__cause__ or error
                 raise DataError(f"The split '{split}' cannot be read ({', '.join(files)}): {cause}") from error

@@ -8,6 +8,7 @@ once and trained for agreement: a pair counts as much as both directions believe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccr_adapters.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+MOST_PAIRS = 20_000_000
+"""Pairs of a target and a source token that are aligned at once: 2 GB, and about 100,000 captions of 13 words."""
 
 
 def _pairs(
@@ -48,6 +54,21 @@ def _pairs(
     return tuple(np.concatenate(part) for part in (targets, sources, priors, target_slots, source_slots))
 
 
+def _sample(
+    target_ids: Sequence[Sequence[int]], source_ids: Sequence[Sequence[int]]
+) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
+    """As many captions as memory is for, chosen at random, the same each time; all of them where they fit."""
+    if len(target_ids) != len(source_ids):
+        raise ValueError(f"There are {len(target_ids)} target and {len(source_ids)} source captions; expected pairs.")
+    sizes = np.fromiter(map(len, target_ids), np.int64) * (np.fromiter(map(len, source_ids), np.int64) + 1)
+    if sizes.sum() <= MOST_PAIRS:
+        return target_ids, source_ids
+    order = np.random.default_rng(0).permutation(len(sizes))
+    kept = np.sort(order[np.cumsum(sizes[order]) <= MOST_PAIRS])
+    logger.info("Tokens are aligned by %d of %d captions, chosen at random.", len(kept), len(sizes))
+    return [target_ids[row] for row in kept], [source_ids[row] for row in kept]
+
+
 def aligned_table(
     target_ids: Sequence[Sequence[int]],
     source_ids: Sequence[Sequence[int]],
@@ -63,7 +84,7 @@ def aligned_table(
     """Rows of a target vocabulary, from parallel token ids.
 
     Args:
-        target_ids: Target tokens of each caption, without special tokens.
+        target_ids: Target tokens of each caption, without special tokens. Of more than `MOST_PAIRS` a sample is taken.
         source_ids: Source tokens of the same captions, without special tokens.
         source_table: The base's token embedding. (V, w)
         size: Size `n` of the target vocabulary.
@@ -78,6 +99,7 @@ def aligned_table(
     """
     null = len(source_table)
     width = null + 1
+    target_ids, source_ids = _sample(target_ids, source_ids)
     target, source, prior, target_slot, source_slot = _pairs(target_ids, source_ids, null, tension, null_weight)
     keys, inverse = np.unique(target * width + source, return_inverse=True)
     key_target, key_source = keys // width, keys % width

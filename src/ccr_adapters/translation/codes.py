@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ccr_adapters.data.benchmarks.languages import ISO_639_3
 from ccr_adapters.errors import LanguageError, TranslationError
 from ccr_adapters.translation.table import TABLE
 
@@ -63,6 +64,11 @@ class Language:
             return tag
         return self.nllb.rpartition("_")[2] if self.nllb else None
 
+    @property
+    def nllb_language(self) -> list[str]:
+        """NLLB's code without the script."""
+        return [self.nllb.partition("_")[0]] if self.nllb else []
+
     def spellings(self, style: str) -> list[str]:
         """What the language may be called in a style, most exact first."""
         if style in TWO_SIDED:
@@ -71,9 +77,9 @@ class Language:
         main, _, variant = self.code.partition("-")
         found = [self.code.replace("-", "_"), self.code, *self.others]
         if self.nllb:
-            found += [self.nllb, self.nllb.partition("_")[0]]
+            found.append(self.nllb)
         # a region may fall back to its language, another script may not
-        found += [] if len(variant) == 4 else [main]
+        found += [] if len(variant) == 4 else [*self.nllb_language, main]
         return list(dict.fromkeys(found))
 
 
@@ -133,13 +139,22 @@ def find_language(code: str) -> Language | None:
     found = _by_any_name().get(key)
     if found is None and re.fullmatch(r"[a-z]{2,3}-([a-z]{2}|\d{3})", key):
         found = _by_any_name().get(key.partition("-")[0])  # a region that no model tells apart
+    main, _, rest = key.partition("-")
+    if found is None and re.fullmatch(r"[a-z]{4}-([a-z]{2}|\d{3})", rest):
+        found = find_language(f"{main}-{rest[:4]}")
+    if found is None and len(rest) == 4:
+        plain = _by_any_name().get(main)
+        found = plain if plain is not None and str(plain.script).lower() == rest else None  # the script it has anyway
     return found
 
 
 def script_of(code: str) -> str | None:
-    """The ISO 15924 name of the script of a language; `None` if the table lacks the language."""
+    """The ISO 15924 name of the script of a language; `None` if neither the table nor the code says it."""
     language = find_language(code)
-    return language.script if language else None
+    if language is not None:
+        return language.script
+    named = re.fullmatch(r"[A-Za-z]{2,3}[-_]([A-Za-z]{4})([-_].*)?", code.strip())
+    return named[1].title() if named else None
 
 
 def _tokens(tokenizer: Any) -> set[str]:
@@ -155,7 +170,15 @@ def _spelling(code: str, style: str, tokens: set[str]) -> str | None:
         token = STYLES[style].format(name)
         if token in tokens and re.fullmatch(SHAPES[style], token):
             return name
-    return None
+    return _of_nllb(code, tokens) if style == "nllb" and language is None else None
+
+
+def _of_nllb(code: str, tokens: set[str]) -> str | None:
+    """NLLB's spelling of a language that the table lacks, if it has one, in one script: `ckb` is `ckb_Arab`."""
+    key = code.strip().lower()
+    names = {key, *(three for three, two in ISO_639_3.items() if two == key)}
+    found = [token for token in tokens if re.fullmatch(SHAPES["nllb"], token) and token[:3] in names]
+    return found[0] if len(found) == 1 else None
 
 
 def _known(style: str, tokens: set[str]) -> list[str]:
@@ -176,7 +199,7 @@ def _nearest(code: str, known: Iterable[str]) -> str:
     shown = ", ".join(f"{item} ({languages()[item].name})" if item in languages() else item for item in close)
     if len(close) == len(known):
         return f"It knows {shown}."
-    return f"Nearest of the {len(known)} that it knows: {shown or ', '.join(known[:5]) + ', ...'}."
+    return f"Nearest of the {len(known)} in the table: {shown or ', '.join(known[:5]) + ', ...'}."
 
 
 def _style_of(config: Any, tokens: set[str]) -> str | None:

@@ -244,10 +244,16 @@ class _Job:
             try:
                 self.found = json.loads(path.read_text(encoding="utf-8"))
                 before = {name: self.found[name] for name in wanted}
-                _ = self.found["part_size"], self.found["summary"]
+                summary, settings, _ = self.found["summary"], dict(self.found["settings"]), self.found["part_size"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise TranslationError(f"'{path}' cannot be read as a translation job: {error!r}.") from error
+            if summary is None or not summary["empty"]:
+                # what becomes of empty ones is decided at the end, and of none nothing
+                before["settings"] = {**settings, "drop_empty": wanted["settings"]["drop_empty"]}
             _refuse_other(self.folder, before, wanted)
+            if before["settings"] != self.found["settings"]:
+                self.found["settings"] = before["settings"]
+                self._write()
         elif self.folder.exists() and (not self.folder.is_dir() or self._occupied()):
             raise TranslationError(f"'{self.folder}' holds something else. Choose a new folder for the translations.")
         else:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Value
 
+from ccr_adapters.data.corpus import check_language
 from ccr_adapters.errors import DataError
 from ccr_adapters.extras import require
 from ccr_adapters.processing.language_id import mostly_other
@@ -188,13 +189,19 @@ def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: 
         The report; its scores are in the order of the rows.
 
     Raises:
-        DataError: If a column is missing.
+        DataError: If a column is missing or holds no texts, or rows say that they are in another language.
     """
     missing = sorted({"caption", "translation"} - set(rows.column_names))
     if missing:
         raise DataError(f"The rows lack {', '.join(missing)}; they have {', '.join(rows.column_names)}.")
+    held = {name: rows.features[name] for name in ("caption", "translation")}
+    lists = [name for name, kind in held.items() if kind not in (Value("string"), Value("large_string"))]
+    if lists:
+        raise DataError(f"'{lists[0]}' holds {held[lists[0]]}; expected texts, one a row.")
+    check_language(rows, language)
     known = find_language(language)
     script = script_of(language)
+    script = script if script in SCRIPTS else None
     if script is None:
         logger.warning("The script of '%s' is not known; it is not checked.", language)
     also = ALSO_WRITTEN.get(known.code, "") if known else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ def load_rows(source: Dataset | str | Path, *, split: str = "train") -> Dataset:
             f"There are no rows at '{path}'. Give a folder that `datasets` saved, or a file ({', '.join(KINDS)})."
         )
     try:
-        return load_dataset(KINDS[files[0].suffix], data_files=[str(file) for file in files], split="train")
+        return load_dataset(
+            KINDS[files[0].suffix], data_files=[glob.escape(str(file)) for file in files], split="train"
+        )
     except (DatasetsError, OSError, ValueError) as error:
         raise DataError(f"'{files[0]}' cannot be read: {error.__cause__ or error}") from error
 

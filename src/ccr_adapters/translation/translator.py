@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ccr_adapters.errors import CaptionError, MissingExtraError, TranslationError, first_line
 from ccr_adapters.modeling.fingerprint import weights_sha256
+from ccr_adapters.modeling.memory import ran_out
 from ccr_adapters.processing.bases import NO_REMOTE_CODE
 from ccr_adapters.processing.devices import default_device
 from ccr_adapters.translation.codes import resolve_codes
@@ -240,16 +242,43 @@ class Translator:
         return inputs, cut
 
     def _translate(self, inputs: list[list[int]], num_beams: int, max_new_tokens: int) -> list[str]:
-        translations, cut = self._generate(inputs, num_beams, max_new_tokens, least=0)
+        translations, cut = self._in_memory(inputs, num_beams, max_new_tokens, least=0)
         empty = [row for row, text in enumerate(translations) if not text]
         if empty:
             self.counts["retried"] += len(empty)
-            again, cut_again = self._generate([inputs[row] for row in empty], num_beams, max_new_tokens, least=2)
+            again, cut_again = self._in_memory([inputs[row] for row in empty], num_beams, max_new_tokens, least=2)
             for row, text, unfinished in zip(empty, again, cut_again, strict=True):
                 translations[row], cut[row] = text, unfinished
             self.counts["empty"] += sum(not text for text in again)
         self.counts["unfinished"] += sum(cut)
         return translations
+
+    def _in_memory(
+        self, inputs: list[list[int]], num_beams: int, max_new_tokens: int, *, least: int
+    ) -> tuple[list[str], list[bool]]:
+        """One batch, in halves where there is no memory for it; arguments as in `_generate`.
+
+        Raises:
+            TranslationError: If there is none for one caption.
+        """
+        try:
+            return self._generate(inputs, num_beams, max_new_tokens, least=least)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            if len(inputs) == 1:
+                raise TranslationError(
+                    f"There is not enough memory to translate a caption of {len(inputs[0])} tokens with {num_beams} beams. Lower "
+                    "--num-beams or --max-new-tokens; what is translated already is kept."
+                ) from error
+        # outside of the handler, which holds on to the tensors of the pass that failed
+        clear_device_cache(garbage_collection=True)
+        half = len(inputs) // 2
+        logger.warning("Out of memory with %d captions; they are translated %d at a time.", len(inputs), half)
+        parts = [
+            self._in_memory(part, num_beams, max_new_tokens, least=least) for part in (inputs[:half], inputs[half:])
+        ]
+        return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
 
     @torch.inference_mode()
     def _generate(
