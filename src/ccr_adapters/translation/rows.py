@@ -5,11 +5,24 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, LargeList, List, Value, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    LargeList,
+    List,
+    Value,
+    disable_caching,
+    enable_caching,
+    is_caching_enabled,
+    load_dataset,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetsError
 
 from ccr_adapters.data.corpus import KINDS
@@ -97,10 +110,23 @@ def one_caption_a_row(rows: Dataset, column: str = "caption") -> Dataset:
         captions = rows["caption"][:]
         repeated = np.repeat(np.arange(len(rows)), [len(own or ()) for own in captions])
         flat = [text for own in captions for text in own or ()]
-        return rows.remove_columns("caption").select(repeated).add_column("caption", flat)
+        with _no_cache():
+            return rows.remove_columns("caption").select(repeated).add_column("caption", flat)
     if feature not in texts:
         raise DataError(f"The column '{column}' holds {feature}; expected texts, or lists of texts.")
     return rows
+
+
+@contextmanager
+def _no_cache() -> Iterator[None]:
+    """Have `datasets` write what it has to into a temporary folder, which goes with the process: the input is not ours."""
+    before = is_caching_enabled()
+    disable_caching()
+    try:
+        yield
+    finally:
+        if before:
+            enable_caching()
 
 
 def tidy(text: str) -> str:
