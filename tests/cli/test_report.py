@@ -62,7 +62,13 @@ def test_a_table_with_what_belongs_to_its_numbers(result, tmp_path):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| toy")
     ]
-    assert [row[1:4] for row in rows] == [["de", "clip (base)", "25.0"], ["de", "dasd", "75.0"], ["fr", "dasd", "50.0"]]
+    assert [row[1:4] for row in rows] == [
+        ["de", "clip (base)", "25.0"],
+        ["de", "dasd", "75.0"],
+        ["fr", "dasd", "50.0"],
+        ["mean of de, fr", "dasd", "62.5"],
+    ]
+    assert rows[3][-1] == "differs"
     assert rows[1][-1] == LEAKED["setting"]
     assert "- toy (de, fr): twenty pictures, both ways." in text
     assert "3 empty captions left out, such as line 7" in text

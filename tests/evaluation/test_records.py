@@ -12,6 +12,7 @@ from ccr_adapters.errors import EvaluationError
 from ccr_adapters.evaluation import RetrievalMetrics, evaluate_retrieval
 from ccr_adapters.evaluation.records import (
     compare_records,
+    mean_rows,
     protocol_lines,
     read_record,
     relabelled,
@@ -150,6 +151,17 @@ def test_a_new_label_leaves_the_scores(result):
     before = found.path.stat().st_mtime_ns
     assert relabelled(found, "retrieval", leak) is found
     assert found.path.stat().st_mtime_ns == before
+
+
+def test_the_mean_over_languages_is_of_each_model(result):
+    a, b = result("a", seed=0), result("b", seed=1, language="fr")
+    rows = mean_rows([a, b, result("c", seed=2, pretrained="full"), result("d", dataset="other")])
+    assert [(row["data"], row["language"], row["model"]) for row in rows] == [("toy", "mean of de, fr", a.label)]
+    for key in ("t2i_r@1", "i2t_r@10", "sumR", "AR"):
+        assert rows[0][key] == pytest.approx((a.scores()[key] + b.scores()[key]) / 2)
+    many = [result(code, language=code) for code in ("cs", "de", "fr", "ja", "sw", "zh")]
+    assert mean_rows(many)[0]["language"] == "mean of 6 languages"
+    assert mean_rows([a, result("e", seed=3)]) == []  # one language, twice
 
 
 def test_protocols_are_told_once(result):

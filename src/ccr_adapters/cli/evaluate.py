@@ -85,9 +85,10 @@ def tell_records(records: Sequence[Record], notes: Sequence[str], output: Path) 
         output: Where the results are.
     """
     from ccr_adapters.evaluation import console_table
-    from ccr_adapters.evaluation.records import protocol_lines, table_columns
+    from ccr_adapters.evaluation.records import mean_rows, protocol_lines, table_columns
 
-    typer.echo(console_table([record.row() for record in records], table_columns(records, _COLUMNS)))
+    rows = [record.row() for record in records] + mean_rows(records)
+    typer.echo(console_table(rows, table_columns(records, _COLUMNS)))
     typer.echo("")
     for line in protocol_lines(records):
         typer.echo(line)

@@ -60,9 +60,9 @@ def report_markdown(records: Sequence[Record]) -> str:
         Markdown: the table, the protocol of each set, what was left out, and what leaked.
     """
     from ccr_adapters.evaluation import markdown_table
-    from ccr_adapters.evaluation.records import protocol_lines, table_columns
+    from ccr_adapters.evaluation.records import mean_rows, protocol_lines, table_columns
 
-    rows = [record.row() for record in records]
+    rows = [record.row() for record in records] + mean_rows(records)
     there = table_columns(records, _COLUMNS)
     columns = {key: name for key, name in there.items() if any(key in row for row in rows)}
     protocols = [f"- {line}" for line in protocol_lines(records)]

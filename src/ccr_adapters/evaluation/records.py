@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TRANSLATE = "translate-test"
 """Value of `pretrained` where the base is asked with captions that a machine translated; a suffix where scores are fused."""
 _NAMES = ("dataset", "model", "pretrained", "task", "language")
 _SHARES = {"t2i": "image_retrieval_recall", "i2t": "text_retrieval_recall"}
+_AVERAGED = (*(f"{way}_{metric}" for way in ("t2i", "i2t") for metric in ("r@1", "r@5", "r@10", "map")), "sumR", "AR")
+_NAMED = 5
 _ARRAYS = ("t2i", "i2t", "t2i_precision", "i2t_precision", "caption_to_image")
 
 
@@ -119,6 +122,32 @@ def table_columns(records: Sequence[Record], columns: Mapping[str, str]) -> dict
     """
     translated = any(record.own.get("translate_test") for record in records)
     return {**columns, "mt": "MT at inference", "ms": "ms a query"} if translated else dict(columns)
+
+
+def mean_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Rows with the mean over languages, of each model that was scored in several on one data set.
+
+    Args:
+        records: The results.
+
+    Returns:
+        Rows as `Record.row`, with the languages by name where they are few; without intervals, which are of one language.
+    """
+    of_model: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        of_model.setdefault((record.dataset, record.label), []).append(record)
+    found = []
+    for (dataset, label), own in of_model.items():
+        codes = list(dict.fromkeys(record.language for record in own))
+        if len(codes) < 2 or len(codes) < len(own):
+            continue
+        rows = [record.row() for record in own]
+        means = {key: fmean(row[key] for row in rows) for key in _AVERAGED if all(key in row for row in rows)}
+        settings = {row["setting"] for row in rows}
+        named = ", ".join(codes) if len(codes) <= _NAMED else f"{len(codes)} languages"
+        setting = settings.pop() if len(settings) == 1 else "differs"
+        found.append({"data": dataset, "language": f"mean of {named}", "model": label, **means, "setting": setting})
+    return found
 
 
 def write_record(
