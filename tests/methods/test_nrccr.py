@@ -99,8 +99,8 @@ def test_the_terms_are_those_of_what_retrieval_encodes(family, own, build, batch
         for role, en in (("source", True), ("target", False))
     ]
     masks = rows["source_attention_mask"], rows["target_attention_mask"]
-    tokens = [head.tokens(part, mask) for part, mask in zip(states, masks, strict=True)]
-    view = head.cross_view(*tokens, *masks)
+    # the authors': encoder_layer(feat, feat_trans, cross=True), of states before any attention
+    view = head.cross_view(*map(head.enter, states), *masks)
     assert found["similarity"].item() == pytest.approx(
         0.4 * similarity_view(view, target, visual, ids=ids).item(), **near
     )

@@ -132,6 +132,9 @@ def index(
         if forget:
             typer.echo(f"{opened.forget(forget):,} pictures of {printable(forget)} were taken out.")
             return
+        if opened.notes.sources != known.sources or opened.notes.vectors != known.vectors:
+            # another indexer wrote them until the lock was ours
+            chosen = _sources(list(sources or []), opened.notes, name, recursive, every, _columns(column or []))
         try:
             summary = opened.update(
                 chosen,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,13 @@ import typer
 from ccr_adapters.cli.collections import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ccr_adapters.search import Notes, VectorIndex
+
+# rows that a kill may cost
+_UNSAVED = 100_000
 
 
 def vector_folders(places: list[str]) -> list[Path]:
@@ -67,22 +76,28 @@ def index_vectors(
 
     from ccr_adapters.errors import SearchIndexError
     from ccr_adapters.search import Notes, create_index, index_exists, open_index
-    from ccr_adapters.search.notes import notes_folder
+    from ccr_adapters.search.notes import lock_of_notes, notes_folder
 
     known = [about_vectors(folder) for folder in folders]
     where = notes_folder(address, notes)
     if where is None:
         raise SearchIndexError(f"'{address}' is a cluster: say in which folder its notes go (--notes FOLDER).")
-    found = Notes.read(where)
-    named = _named(folders, name, found)
+    _named(folders, name, Notes.read(where))  # refused before anything is made
     base = {"base": known[0]["base"] or "unnamed", "base_sha256": known[0]["base_sha256"]}
     there = index_exists(address, **{key: place[key] for key in ("token", "collection")})
-    index = (
-        open_index(address, writable=True, **base, **place)
-        if there
-        else create_index(address, known[0]["dim"], **base, **place)
-    )
-    try:
+    with ExitStack() as stack:
+        lock = lock_of_notes(address, where, wait=place["wait"])
+        if lock is not None:
+            stack.callback(lock.release)
+        index = (
+            open_index(address, writable=True, **base, **place)
+            if there
+            else create_index(address, known[0]["dim"], **base, **place)
+        )
+        stack.callback(index.close)
+        # another indexer may have written them until the lock was ours
+        found = Notes.read(where)
+        named = _named(folders, name, found)
         lie = {called: str(folder.absolute()) for called, folder in named.items()}
         replace(found, model=found.model or known[0]["model"], vectors={**found.vectors, **lie}).write(where)
         for (called, folder), about in zip(named.items(), known, strict=True):
@@ -91,10 +106,9 @@ def index_vectors(
             index.save()
             told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
             typer.echo(f"{printable(str(folder))}: {told}.")
-        index.optimise()
+        if not index.is_optimised():
+            index.optimise()
         typer.echo(f"{len(index):,} vectors are in {printable(address)}.")
-    finally:
-        index.close()
 
 
 def _named(folders: list[Path], name: str | None, notes: Notes) -> dict[str, Path]:
@@ -124,13 +138,20 @@ def _named(folders: list[Path], name: str | None, notes: Notes) -> dict[str, Pat
     return found
 
 
+def _hash(vector: NDArray[np.float32], metadata: Mapping[str, Any]) -> str:
+    """Of all that is stored of a row, so that a second run, or one after a kill, leaves what is there."""
+    text = json.dumps(metadata, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(vector.tobytes() + text, digest_size=16).hexdigest()
+
+
 def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = False) -> dict[str, int]:
     """Add what a folder has, shard by shard, and delete what it has no more."""
     from ccr_adapters.corpora import as_matrix, read_vectors
 
-    start, before = f"{called}/", set(index.ids())
+    start, before = f"{called}/", index.hashes()
     seen: set[str] = set()
-    counts = {"new": 0, "written again": 0, "left out, for their names came before": 0, "removed": 0}
+    counts = {"new": 0, "written again": 0, "as they were": 0, "left out, for their names came before": 0, "removed": 0}
+    unsaved = 0
     for table in read_vectors(folder):
         names = [f"{start}{name}" for name in table.column("id").to_pylist()]
         kept = []
@@ -139,12 +160,21 @@ def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = Fals
                 kept.append(at)
             seen.add(name)
         extra = table.drop_columns(["id", "vector"]).to_pylist()
-        rows = [names[at] for at in kept]
-        index.add(rows, as_matrix(table)[kept], [_metadata(extra[at], called) for at in kept])
+        counts["left out, for their names came before"] += len(names) - len(kept)
+        vectors = as_matrix(table)
+        metadata = {at: _metadata(extra[at], called) for at in kept}
+        hashes = {at: _hash(vectors[at], metadata[at]) for at in kept}
+        changed = [at for at in kept if before.get(names[at]) != hashes[at]]
+        rows = [names[at] for at in changed]
+        index.add(rows, vectors[changed], [metadata[at] for at in changed], [hashes[at] for at in changed])
         known = sum(name in before for name in rows)
         counts["written again"] += known
         counts["new"] += len(rows) - known
-        counts["left out, for their names came before"] += len(names) - len(rows)
+        counts["as they were"] += len(kept) - len(changed)
+        unsaved += len(changed)
+        if unsaved > _UNSAVED:
+            index.save()
+            unsaved = 0
     if not keep:
         counts["removed"] = index.delete([name for name in before if name.startswith(start) and name not in seen])
     return counts

@@ -71,6 +71,8 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
         "seconds": round(trainer.seconds, 1),
         "loss": losses[-1] if losses else None,
         "best": trainer.state.best_metric,
+        # transformers knows the best one also where it keeps the last
+        "chosen": bool(trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint),
         "resumed_from": checkpoint.name if checkpoint else None,
     }
     if trainer.is_world_process_zero():

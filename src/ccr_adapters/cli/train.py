@@ -199,7 +199,7 @@ def _save(
         "recipe": ", then ".join([*_started(recipe), *stages]),
         "time": f"{summary['seconds']:.0f} s on {summary['machine']}",
         "checkpoint": "highest validation mAR of each stage"
-        if any(s.get("best") for s in summary["stages"].values())
+        if summary["stages"] and all(stage.get("chosen") for stage in summary["stages"].values())
         else "the last",
     }
     model.config.languages[recipe.language].recipe = training

@@ -90,7 +90,7 @@ class Method(nn.Module):
     def computed(cls, terms: Any, *, dynamic: bool) -> list[str]:
         """Names of the terms that are computed, for a dynamic adapter or for any other, which has no features."""
         weights = {field.name: getattr(terms, field.name) for field in fields(terms)}
-        return [name for name, value in weights.items() if name not in terms.CHOICES and value]
+        return [name for name, value in weights.items() if name not in {*terms.CHOICES, *terms.RANGES} and value]
 
     @classmethod
     def needs(cls, terms: Any) -> frozenset[str]:

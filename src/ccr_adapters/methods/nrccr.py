@@ -170,10 +170,11 @@ class NRCCR(Method):
         english_states = self.model.token_states(english, english_mask, ends, language, source=True)
         count = len(target_input_ids)
         source_states, source_mask = english_states[:count], english_mask[:count]
-        target_tokens = head.text.tokens(target_states, target_attention_mask)  # (B, L, h)
-        source_tokens = head.text.tokens(source_states, source_mask)
-        target = head.text.project(target_tokens, target_attention_mask)  # (B, d')
-        source = head.text.project(source_tokens, source_mask)
+        target_entered, source_entered = head.text.enter(target_states), head.text.enter(source_states)  # (B, L, h)
+        target = head.text.project(
+            head.text.attend(target_entered, target_attention_mask), target_attention_mask
+        )  # (B, d')
+        source = head.text.project(head.text.attend(source_entered, source_mask), source_mask)
         visual = head.visual(visual_vectors if visual_frames is None else visual_frames, visual_mask)
         self.observe_vectors(target, visual)
 
@@ -184,7 +185,7 @@ class NRCCR(Method):
         if terms.target:
             found["target"] = terms.target * triplet(target, visual, **compare)
         if terms.similarity or terms.feature:
-            view = head.text.cross_view(source_tokens, target_tokens, source_mask, target_attention_mask)  # (B, d')
+            view = head.text.cross_view(source_entered, target_entered, source_mask, target_attention_mask)  # (B, d')
             if terms.similarity:
                 similarity = similarity_view(view, target, visual, temperature=terms.temperature, ids=image_index)
                 found["similarity"] = terms.similarity * similarity

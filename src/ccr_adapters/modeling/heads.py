@@ -115,10 +115,14 @@ class TextHead(nn.Module):
         self.norm = GlobalBatchNorm(config.space)
         self.dropout = nn.Dropout(config.dropout)
 
-    def tokens(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Token states of the head. (B, L, w), (B, L) -> (B, L, h)"""
-        placed = self.layer.place(self.entry(states))
-        return self.layer(placed, mask, from_padding=self.read_padding)
+    def enter(self, states: Tensor) -> Tensor:
+        """States as they go into the attention layer, with their positions. (B, L, w) -> (B, L, h)"""
+        return self.layer.place(self.entry(states))
+
+    def attend(self, entered: Tensor, mask: Tensor) -> Tensor:
+        """Token states of the head, of those that `enter` has made. (B, L, h), (B, L) -> (B, L, h)"""
+        found: Tensor = self.layer(entered, mask, from_padding=self.read_padding)
+        return found
 
     def project(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """The mean of a caption's states into the common space, L2-normalised. (B, L, h), (B, L) -> (B, d')"""
@@ -127,17 +131,18 @@ class TextHead(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """A caption's vector. (B, L, w), (B, L) -> (B, d')"""
-        return self.project(self.tokens(states, mask), mask)
+        return self.project(self.attend(self.enter(states), mask), mask)
 
     def cross_view(self, source: Tensor, target: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
         """The teacher's view `c` of a translation: what its source attends to in it, pooled with its own states.
 
         English states are the queries, the target's the keys and values; a wrong word of the translation is asked for by
-        no English word. The result stands beside the target's states along the token axis.
+        no English word. The result stands beside the target's states along the token axis. This takes the place of the
+        self-attention, so the states are those that go into it (Wang et al. 2022, section 3.3).
 
         Args:
-            source: States of the source captions in the head, from `tokens`. (B, Ls, h)
-            target: States of the target captions. (B, Lt, h)
+            source: States of the source captions, from `enter`. (B, Ls, h)
+            target: States of the target captions, from `enter`. (B, Lt, h)
             source_mask: 1 at real tokens. (B, Ls)
             target_mask: 1 at real tokens. (B, Lt)
 

@@ -142,7 +142,9 @@ class LanguageHost(PreTrainedModel):
             # one head reads the language and its source
             head = replace(head, positions=head.positions or longest)
             self.heads[code] = self.build_head(head).to(parameter.device, parameter.dtype).train(self.training)
-        self.config.languages[code] = LanguageConfig(vocabulary, max_length or longest, head=head)
+        # features that average over padding would follow the longest caption of a batch
+        pad_to = (max_length or longest) if getattr(adapter, "sa_all_positions", False) else None
+        self.config.languages[code] = LanguageConfig(vocabulary, max_length or longest, head=head, pad_to=pad_to)
         if self.processor is not None:
             self.processor.add_language(code, tokenizer, max_length or longest)
         self.set_language(code)

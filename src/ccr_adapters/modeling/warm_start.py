@@ -22,8 +22,18 @@ from ccr_adapters.processing.shared_tokens import shared_tokens
 # A token that two languages share may mean something else in each: half of what the pairs say, half of what was trained. Measured
 # by benchmarks/warm_start.py: the trained row alone is worse than none.
 SHARE = 0.5
-# settings of an adapter that its tensors' shapes follow from
-_SIZES = ("mode", "r", "condition_dim", "generator_rank", "adapt_from")
+# settings of an adapter that the shapes of its tensors follow from, or what they mean
+_SIZES = (
+    "mode",
+    "r",
+    "condition_dim",
+    "generator_rank",
+    "adapt_from",
+    "prefix_blocks",
+    "condition_on",
+    "sr_pooling",
+    "sa_all_positions",
+)
 # what the trained language is called while it is in the model, where its own code may be the new one's
 _NEIGHBOUR = "warm-start"
 

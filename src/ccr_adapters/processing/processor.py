@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, LanguageConfig
@@ -33,6 +34,8 @@ from ccr_adapters.processing.repository import (
     snapshot,
 )
 
+# A picture whose sides differ more is a strip: the short side is brought to the tower's size, and the long one with it.
+_STRIP = 100
 _WINDOW = 4096  # captions of a column that are in memory at a time
 IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -130,10 +133,14 @@ class CCRProcessor:
         return pad_ids(rows, pad_token_id(tokenizer), self.base_max_length if pad_to_max else None)
 
     def picture_inputs(self, pictures: Sequence[Any]) -> BatchFeature:
-        """Pictures to all that the image tower takes: SigLIP 2 at native resolution reads masks and shapes as well."""
+        """Pictures to all that the image tower takes: SigLIP 2 at native resolution reads masks and shapes as well.
+
+        Raises:
+            ImageError: If the base has no image tower, or a picture is more than 100 times as long as wide.
+        """
         if self.image_processor is None:
             raise ImageError("This model has no image tower; it takes precomputed visual vectors instead of pictures.")
-        loaded = [load_picture(picture) for picture in pictures]
+        loaded = [_of_a_shape(load_picture(picture)) for picture in pictures]
         inputs: BatchFeature = self.image_processor(images=loaded, return_tensors="pt")
         return inputs
 
@@ -287,3 +294,13 @@ def _codes(languages: Iterable[str], there: dict[str, Any]) -> list[str]:
         if code not in there:
             raise LanguageError(f"There is no language {code!r}. There are: {', '.join(sorted(there)) or 'none'}.")
     return codes
+
+
+def _of_a_shape(picture: Any) -> Any:
+    """Refuse a strip: a pixel wide and some thousand long, it is a small file, and takes gigabytes once it is enlarged."""
+    width, height = picture.size if isinstance(picture, Image.Image) else (1, 1)
+    if max(width, height) > _STRIP * min(width, height):
+        raise ImageError(
+            f"A picture of {width} x {height} pixels is a strip; expected sides up to {_STRIP} times as long."
+        )
+    return picture

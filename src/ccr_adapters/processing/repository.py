@@ -137,6 +137,9 @@ def snapshot(
     for name in names:
         if (root / name).is_file():
             verify(root / name)
+    for path in sorted((root / below).rglob("*")) if below else ():
+        if path.is_file():
+            verify(path)
     return root
 
 

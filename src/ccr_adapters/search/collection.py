@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,15 +18,13 @@ from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search.addresses import create_index, index_exists, open_index
 from ccr_adapters.search.decoding import decode
 from ccr_adapters.search.interface import Hit, VectorIndex, Vectors, Where
+from ccr_adapters.search.lock import WriteLock
 from ccr_adapters.search.looking import Encoder
 from ccr_adapters.search.milvus_index import COLLECTION
-from ccr_adapters.search.notes import Notes, Report, Seen, notes_folder
+from ccr_adapters.search.notes import Notes, Report, Seen, lock_of_notes, notes_folder
 from ccr_adapters.search.source_kinds import SourceRecord
 from ccr_adapters.search.sources import Source
 from ccr_adapters.search.update import Summary, Updater
-
-# An index is arranged anew when so large a share of it has changed.
-_MUCH = 0.1
 
 
 class Collection:
@@ -37,9 +36,10 @@ class Collection:
         folder: Where the notes lie; None for a cluster of which nothing is said.
     """
 
-    def __init__(self, index: VectorIndex, notes: Notes, folder: Path | None) -> None:
+    def __init__(self, index: VectorIndex, notes: Notes, folder: Path | None, lock: WriteLock | None = None) -> None:
         """Not to be called: `open` and `open_or_create` do."""
         self.index, self.notes, self.folder = index, notes, folder
+        self._lock = lock
         self._opened: dict[str, Source] = {}
 
     @classmethod
@@ -108,20 +108,22 @@ class Collection:
             raise SearchIndexError(f"'{address}' is a cluster: say in which folder its notes go (--notes FOLDER).")
         where: dict[str, Any] = {"wait": wait, "token": token, "collection": collection}
         where |= {"base": encoder.base, "base_sha256": encoder.base_sha256}
-        if index_exists(address, token=token, collection=collection):
-            index = open_index(address, writable=True, **where)
-        else:
-            index = create_index(address, encoder.dim, **where)
-        try:
+        with ExitStack() as stack:
+            lock = lock_of_notes(address, folder, wait=wait)
+            if lock is not None:
+                stack.callback(lock.release)
+            if index_exists(address, token=token, collection=collection):
+                index = open_index(address, writable=True, **where)
+            else:
+                index = create_index(address, encoder.dim, **where)
+            stack.callback(index.close)
             # after the lock is ours: another indexer may have written them until now
             found = Notes.read(folder)
             known = replace(found, model=model or found.model, base_revision=encoder.revision)
             if known != found:
                 known.write(folder)
-        except (SearchIndexError, OSError):
-            index.close()
-            raise
-        return cls(index, known, folder)
+            stack.pop_all()
+        return cls(index, known, folder, lock)
 
     def update(
         self,
@@ -177,7 +179,8 @@ class Collection:
             seen.close()
         summary = updater.summary
         summary.total, summary.report = len(self.index), str(report.path)
-        if summary.added + summary.changed + summary.removed > _MUCH * summary.total:
+        # asked of the index: a run before this one may have been stopped while it did
+        if not self.index.is_optimised():
             self.index.optimise()
         summary.seconds = time.monotonic() - started
         return summary
@@ -259,6 +262,9 @@ class Collection:
     def close(self) -> None:
         """Let go of files and locks."""
         self.index.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Collection:
         return self

@@ -34,6 +34,8 @@ _LOCK = "write.lock"
 _DELETED_SHARE = 0.05
 # A graph with a larger share of live vectors is extended instead of being built anew.
 _SPARED_SHARE = 0.9
+# share of vectors outside of the arranged segment, or deleted in it, that is not worth arranging again
+_FEW = 0.1
 # How often a reader looks again when a writer has removed the files it was about to open.
 _TRIES = 10
 
@@ -237,8 +239,7 @@ class FaissIndex:
     def optimise(self) -> IndexKind:
         """Make one segment of all, of the kind that the size asks for; see `choose_kind`."""
         self._check_writable()
-        budget = half_of_memory() if self._memory_budget is None else self._memory_budget
-        kind = choose_kind(len(self), self.header.dim, memory_budget=budget, exact_limit=self._exact_limit)
+        kind = self._wanted()
         first = next(iter(self._segments), None)
         # a graph cannot forget: deleted vectors stay in it until there are too many
         spared = kind != "exact" and first is not None and first.live > _SPARED_SHARE * first.size
@@ -251,6 +252,17 @@ class FaissIndex:
             parts[0] = (first, np.arange(first.size))
         self._write([], parts, kind)
         return kind
+
+    def is_optimised(self) -> bool:
+        """Whether the first segment is of the kind for the size, and few vectors are outside of it or deleted in it."""
+        first = next(iter(self._segments), None)
+        if first is None or first.kind != self._wanted():
+            return not len(self)
+        return len(self) - first.live + (first.size - first.live) <= _FEW * len(self)
+
+    def _wanted(self) -> IndexKind:
+        budget = half_of_memory() if self._memory_budget is None else self._memory_budget
+        return choose_kind(len(self), self.header.dim, memory_budget=budget, exact_limit=self._exact_limit)
 
     def refresh(self) -> bool:
         """See what another process has saved since; a writer sees nothing new."""

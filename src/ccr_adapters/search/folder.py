@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -106,9 +107,22 @@ class FolderSource:
             for file in shown:
                 if os.path.splitext(file)[1].lower() in wanted:  # noqa: PTH122
                     yield os.path.relpath(os.path.join(root, file), self.location)  # noqa: PTH118
+                elif self.recursive and _leads_nowhere(Path(root) / file):
+                    inside = os.path.relpath(os.path.join(root, file), self.location)  # noqa: PTH118
+                    # perhaps to a folder of a drive that is away
+                    yield Skipped(f"{self.name}/{spelled(inside)}/", "a link that leads nowhere", stays=True)
                 else:
                     self.others += 1
         for error in unreadable:
             inside = os.path.relpath(error.filename, self.location)
             name = f"{self.name}/" if inside == "." else f"{self.name}/{spelled(inside)}/"
             yield Skipped(name, f"a folder that cannot be looked into ({error.strerror})", stays=True)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether a link's target is not there, or cannot be asked for; a link to itself leads somewhere, for ever."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno != errno.ELOOP
+    return False

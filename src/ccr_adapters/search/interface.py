@@ -236,6 +236,10 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def is_optimised(self) -> bool:
+        """Whether `optimise` would change little: the kind is the one for the size, and most vectors are arranged in it."""
+        ...
+
     def refresh(self) -> bool:
         """See what another process has saved since.
 

@@ -235,9 +235,11 @@ class Looker:
         if self._state.holder(row.content) is None:
             try:
                 row.prepared = self._encoder.prepare(picture())
-            except (CCRError, ValueError) as error:
+            except (CCRError, ValueError, OverflowError, MemoryError) as error:
                 # image processors refuse pictures of extreme shapes
-                return Skipped(row.id, str(error))
+                return Skipped(
+                    row.id, str(error) or "needs more memory than there is", stays=isinstance(error, MemoryError)
+                )
         return row
 
     # ------------------------------------------------------------------------------------------- videos

@@ -264,7 +264,7 @@ class MilvusIndex:
     def optimise(self) -> IndexKind:
         """Exact up to a size, then HNSW; memory is the cluster's own affair, so there is no IVF-PQ."""
         self.save()
-        kind: IndexKind = "exact" if len(self) <= self._exact_limit else "hnsw"
+        kind = self._wanted()
         if kind != self._kind:
             with self._connection.asked("optimise") as client:
                 client.release_collection(self._collection)
@@ -273,6 +273,13 @@ class MilvusIndex:
                 client.load_collection(self._collection)
             self._kind = kind
         return kind
+
+    def is_optimised(self) -> bool:
+        """Whether the kind is the one for the size; what else there is to arrange Milvus does by itself."""
+        return self._kind == self._wanted()
+
+    def _wanted(self) -> IndexKind:
+        return "exact" if len(self) <= self._exact_limit else "hnsw"
 
     def refresh(self) -> bool:
         """Milvus answers with what is there; there is nothing to do."""

@@ -22,6 +22,7 @@ from types import TracebackType
 from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search.addresses import is_milvus
 from ccr_adapters.search.files import replace_file
+from ccr_adapters.search.lock import WriteLock
 from ccr_adapters.search.source_kinds import SourceRecord
 from ccr_adapters.search.sources import Skipped
 
@@ -48,6 +49,27 @@ def notes_folder(address: str | Path, notes: str | Path | None = None) -> Path |
     if not is_milvus(text):
         return Path(text)
     return None if "://" in text else Path(f"{text}.collection")
+
+
+def lock_of_notes(address: str | Path, folder: Path, *, wait: float = 0.0) -> WriteLock | None:
+    """The lock on the notes of a cluster, which locks nothing itself; an index in a folder or a file has one of its own.
+
+    Args:
+        address: Address of the index.
+        folder: Of its notes.
+        wait: Seconds to wait for another indexer.
+
+    Raises:
+        LockedError: If somebody else is indexing.
+        SearchIndexError: If the folder cannot be written to.
+    """
+    if "://" not in os.fspath(address):
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SearchIndexError(f"'{folder}' cannot be made ({error.strerror}). Choose another --notes.") from error
+    return WriteLock(folder / "write.lock", wait=wait)
 
 
 @dataclass(frozen=True)

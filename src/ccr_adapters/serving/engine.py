@@ -215,7 +215,7 @@ class Engine:
                 return _Pictures([encoder.prepare(each) for each in opened])
             except CCRError:
                 raise
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 # image processors refuse pictures of extreme shapes
                 raise ImageError(f"A picture has a shape that the model does not take ({error}).") from error
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ccr_adapters.serving.web import BaseModel, ConfigDict, Field
+from ccr_adapters.serving.web import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 
 class Problem(BaseModel):
@@ -24,17 +24,34 @@ class TextRequest(BaseModel):
     """Captions to encode."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"captions": ["ein roter Stern", "a red star"], "language": ["de", "en"]}},
+        json_schema_extra={
+            "example": {"captions": ["ein roter Stern", "a red star"], "language": ["de", "en"]},
+            "additionalProperties": False,
+        }
     )
 
-    captions: list[str] = Field(min_length=1, description="Captions, none of them empty.")
+    # told at the first that is wrong: an error for each of a million would take the memory of all clients
+    captions: Annotated[list[str], FailFast()] = Field(min_length=1, description="Captions, none of them empty.")
     language: str | list[str | None] | None = Field(
         default=None, description="Of all captions, or one each; `en` is the base. Default: the only one there is."
     )
     encoding: Literal["float", "base64"] = Field(
         default="float", description="Vectors as numbers, or each as base64 of little-endian float32, which is quicker."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_wrong(cls, values: Any) -> Any:
+        """What else could be wrong a million times."""
+        if not isinstance(values, dict):
+            return values
+        stranger = next((key for key in values if key not in cls.model_fields), None)
+        if stranger is not None:
+            raise ValueError(f"there is no field {stranger!r:.80}; there are {', '.join(cls.model_fields)}")
+        codes = values.get("language")
+        if isinstance(codes, list) and not all(code is None or isinstance(code, str) for code in codes):
+            raise ValueError("language: expected a code, or a list of codes, one a caption")
+        return values
 
 
 class Vectors(BaseModel):

@@ -21,7 +21,7 @@ try:
         ProcessCollector,
         generate_latest,
     )
-    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
     from starlette.exceptions import HTTPException as HTTPProblem
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
@@ -38,6 +38,7 @@ __all__ = [
     "ConfigDict",
     "Counter",
     "Depends",
+    "FailFast",
     "FastAPI",
     "Field",
     "File",
@@ -60,4 +61,5 @@ __all__ = [
     "Send",
     "UploadFile",
     "generate_latest",
+    "model_validator",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from importlib import import_module
@@ -12,6 +13,8 @@ from torch import nn
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.methods import Method
 from ccr_adapters.training.arguments import CCRTrainingArguments
+
+_SHARED = re.compile(r"\bdasd_generator\.[^.]+\.core$")
 
 
 def parameter_groups(
@@ -31,7 +34,8 @@ def parameter_groups(
     for kind in ("vocabulary", "auxiliary"):
         for module in method.modules_of(kind):
             owner.update({id(parameter): kind for parameter in module.parameters()})
-    decayed = {id(p) for name, p in method.named_parameters() if name in decayed_names}
+    # the one core of all captions (`condition_on: nothing`) is what the bias of a generator is to others: it starts at 1
+    decayed = {id(p) for name, p in method.named_parameters() if name in decayed_names and not _SHARED.search(name)}
     maps = {
         id(inner.weight)
         for module in method.modules_of("vocabulary")
