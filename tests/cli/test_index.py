@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import signal
@@ -205,3 +206,22 @@ def test_a_bar_tells_rate_and_time_left_on_a_terminal(photos, tmp_path):
     assert "photos" in bar
     assert "pictures/s" in bar
     assert "60/60" in bar
+
+
+def test_two_indexers_at_once_do_not_take_each_others_names(photos, tmp_path, monkeypatch):
+    """The second one finds what the first wrote between its look at the notes and its lock."""
+    for number in range(2):
+        photos.fill(tmp_path / f"{number}" / "photos", 3 + number)
+    command = importlib.import_module("ccr_adapters.cli.index")
+    index, load = tmp_path / "i", command.load_model
+
+    def slowly(*arguments):
+        monkeypatch.setattr(command, "load_model", load)
+        assert run(tmp_path / "0" / "photos", "--index", index, "--model", "tiny_clip").exit_code == 0
+        return load(*arguments)
+
+    monkeypatch.setattr(command, "load_model", slowly)
+    found = summary(tmp_path / "1" / "photos", "--index", index, "--model", "tiny_clip")
+    assert (found["added"], found["removed"], found["total"]) == (4, 0, 7)
+    with Collection.open(index) as collection:
+        assert {source.name for source in collection.notes.sources} == {"photos", "photos-2"}

@@ -164,3 +164,10 @@ def test_a_shard_that_is_lost_removes_nothing_from_the_index(harm, vectors, tmp_
 def test_vectors_and_pictures_in_one_command_are_refused(vectors, tmp_path):
     found = run("index", vectors, tmp_path / "photos", "--index", tmp_path / "a.index")
     assert "index them in commands of their own" in found.stderr
+
+
+def test_what_is_there_already_is_not_written_again(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    again = run("index", vectors, "--index", tmp_path / "a.index")
+    assert "5 as they were, 1 left out" in again.stdout
+    assert "written again" not in again.stdout

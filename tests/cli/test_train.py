@@ -73,6 +73,21 @@ def test_the_same_recipe_gives_the_same_model(recipe, corpus):
     assert any(not torch.equal(left[name], right[name]) for name in left)
 
 
+def test_a_card_says_best_only_where_the_best_was_taken(recipe, corpus):
+    found = {}
+    for best in (True, False):
+        arguments = {
+            **recipe().arguments,
+            "eval_strategy": "steps",
+            "eval_steps": 5,
+            "save_strategy": "steps",
+            "save_steps": 5,
+        }
+        plan = recipe(f"{best}", arguments={**arguments, "load_best_model_at_end": best})
+        found[best] = run_recipe(plan, corpus).model.config.languages["de"].recipe["checkpoint"]
+    assert found == {True: "highest validation mAR of each stage", False: "the last"}
+
+
 def test_finished_stages_are_not_repeated(recipe, corpus):
     plan = recipe()
     first = run_recipe(plan, corpus)

@@ -162,6 +162,17 @@ def test_a_long_caption_is_cut_with_its_end_kept(model, english):
         torch.testing.assert_close(vectors[1], model.encode_text(english[0], code)[0], **TOLERANCE)
 
 
+@pytest.mark.parametrize("family", ["clip", "bert"], indirect=True)
+def test_features_that_average_over_padding_do_not_follow_the_batch(family, bases, english, german_tokenizer, stir):
+    model = CCRModel.from_base(bases[family])
+    model.add_language("de", DASDConfig(r=4, sa_all_positions=True), tokenizer=german_tokenizer, max_length=20)
+    stir(model, scale=0.5)
+    assert model.config.languages["de"].pad_to == 20
+    together = model.encode_text(english, "de")
+    for row, caption in enumerate(english):
+        torch.testing.assert_close(model.encode_text(caption, "de")[0], together[row], **TOLERANCE)
+
+
 def test_languages_in_an_array(model, english):
     codes = ["de", "zh", "cs"] * 2
     assert torch.equal(model.encode_text(np.array(english), np.array(codes)), model.encode_text(english, codes))

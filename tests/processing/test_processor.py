@@ -81,6 +81,15 @@ def test_pictures(processor, tmp_path):
         processor(images=[picture, tmp_path / "gone.png"])
 
 
+def test_a_strip_is_refused_before_it_is_enlarged(processor):
+    if processor.image_processor is None:
+        return
+    assert processor(images=[Image.new("RGB", (2, 200))])["pixel_values"].shape == (1, 3, 16, 16)
+    for size in ((1, 40_000_000), (300, 2)):
+        with pytest.raises(ImageError, match=f"A picture of {size[0]} x {size[1]} pixels is a strip"):
+            processor(images=[Image.new("RGB", size)])
+
+
 def test_a_tokenizer_without_an_end_is_refused_when_it_is_added(processor, base_tokenizer):
     from copy import deepcopy
 

@@ -19,6 +19,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.search import Collection, FaissIndex, SourceRecord, source_of
 from ccr_adapters.search.encoder import PictureEncoder
 from ccr_adapters.search.folder import FolderSource
+from ccr_adapters.search.notes import lock_of_notes
 from ccr_adapters.search.sources import Item, Skipped, spelled, unspelled
 
 HERE = Path(__file__).parent
@@ -340,6 +341,40 @@ def test_loops_of_links_end_and_what_is_linked_twice_is_indexed_once(photos, fol
     assert (summary.total, summary.skipped) == (12, 0)
     with Collection.open(faiss_address) as collection:
         assert len([name for name in collection.index.ids() if name.startswith("photos/linked")]) == 2
+
+
+def test_a_linked_folder_whose_drive_is_away_keeps_its_vectors(photos, folder, tmp_path, faiss_address, update):
+    outside = photos.fill(tmp_path / "outside", 2)
+    (folder / "nas").symlink_to(outside)
+    assert update(faiss_address, folder).total == 11
+    outside.rename(tmp_path / "away")
+    summary = update(faiss_address, folder)
+    assert (summary.total, summary.removed, summary.skipped) == (11, 0, 1)
+    (tmp_path / "away").rename(outside)
+    assert update(faiss_address, folder).encoded == 0
+    (folder / "nas").unlink()
+    assert update(faiss_address, folder).removed == 2
+
+
+def test_an_arrangement_that_was_stopped_is_made_by_the_next_run(folder, faiss_address, update, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(FaissIndex, "optimise", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            update(faiss_address, folder)
+    made = []
+    monkeypatch.setattr(FaissIndex, "is_optimised", lambda self: False)
+    monkeypatch.setattr(FaissIndex, "optimise", lambda self: made.append(len(self)))
+    assert update(faiss_address, folder).added == 0
+    assert made == [9]
+
+
+def test_notes_of_a_cluster_have_one_writer(tmp_path):
+    assert lock_of_notes(tmp_path / "the.index", tmp_path) is None
+    first = lock_of_notes("http://cluster:19530", tmp_path / "notes")
+    with pytest.raises(LockedError, match="is being written to by process"):
+        lock_of_notes("http://cluster:19530", tmp_path / "notes")
+    first.release()
+    lock_of_notes("http://cluster:19530", tmp_path / "notes").release()
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(photos, tmp_path, faiss_address, update):

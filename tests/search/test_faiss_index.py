@@ -430,3 +430,21 @@ def test_killed_at_random_moments_the_old_or_the_new_opens(faiss_place, worker):
             queries = np.array([worker.vector_of(n) for n in numbers], np.float32).reshape(len(numbers), worker.DIM)
             assert [row[0].id for row in index.search(queries, 1)] == [f"{n}" for n in numbers]
     assert kept > 0
+
+
+def test_whether_an_index_is_arranged_is_read_off_the_index(faiss_place, random_vectors):
+    index = faiss_place.create(exact_limit=50)
+    assert index.is_optimised()
+    index.add([f"{i}" for i in range(100)], random_vectors(100))
+    index.save()
+    assert not index.is_optimised()  # above the limit, and exact
+    assert index.optimise() == "hnsw"
+    assert index.is_optimised()
+    index.add([f"few {i}" for i in range(9)], random_vectors(9, seed=1))
+    assert index.is_optimised()
+    index.add([f"more {i}" for i in range(9)], random_vectors(9, seed=2))
+    assert not index.is_optimised()
+    index.optimise()
+    index.delete([f"{i}" for i in range(30)])
+    assert not index.is_optimised()
+    index.close()

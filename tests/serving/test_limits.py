@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from ccr_adapters.errors import ConfigError
 from ccr_adapters.serving.limits import Buckets, Limits
+from ccr_adapters.serving.schema import TextRequest
 
 
 @pytest.mark.parametrize("wrong", [{"captions": 0}, {"pixels": -1}, {"rate": -1.0}, {"seconds": 0}, {"burst": 0}])
@@ -48,3 +50,19 @@ def test_clients_have_buckets_of_their_own_and_none_is_kept_forever():
 def test_a_rate_of_nothing_is_no_limit():
     buckets = Buckets(0.0)
     assert not any(buckets.take("a") for _ in range(1000))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"captions": [1] * 50_000},
+        {"captions": ["a"], "language": [1] * 50_000},
+        {"captions": ["a"], **{f"x{number}": 1 for number in range(50_000)}},
+    ],
+    ids=["captions", "language", "fields"],
+)
+def test_what_is_wrong_many_times_is_told_once(body):
+    """An error for each would take gigabytes for a request within the limit."""
+    with pytest.raises(ValidationError) as told:
+        TextRequest.model_validate(body)
+    assert told.value.error_count() == 1

@@ -101,6 +101,18 @@ def test_groups_of_the_optimiser(toy, tmp_path, german_tokenizer):
         assert "norm" not in names[id(parameter)]
 
 
+def test_the_core_of_all_captions_decays_no_more_than_a_bias(toy, tmp_path):
+    method = toy.method()
+    method.model.add_language("cs", DASDConfig(r=4, condition_on="nothing"))
+    method.model.trainable("cs")
+    method.language = "cs"
+    groups = toy.trainer(tmp_path, method, weight_decay=0.2).create_optimizer().param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    found = {name: decays[id(p)] for name, p in method.named_parameters() if id(p) in decays and "generator" in name}
+    assert list(found.values()) == [0.0]
+    assert next(iter(found)).endswith("dasd_generator.cs.core")
+
+
 def test_the_vocabulary_takes_the_common_rate_without_its_own(toy, tmp_path, german_tokenizer):
     method = toy.method()
     method.model.add_language("cs", DASDConfig(r=4, generator_rank=4), tokenizer=german_tokenizer)
