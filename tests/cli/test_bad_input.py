@@ -166,7 +166,7 @@ def test_devices_columns_and_addresses_are_refused_before_models_are_loaded(refu
     ):
         assert "`--device gpu` is not here; this machine has" in refused(*words)
     no_model = ("translate", "captions.csv", "out", "--model", "no/model")
-    assert "There is no device 'gpu'; expected cpu" in refused(*no_model, "--device", "gpu")
+    assert "`--device gpu` is not here; this machine has" in refused(*no_model, "--device", "gpu")
     assert "lack the column 'text'; they have caption" in refused(*no_model, "--caption-column", "text")
     assert "The captions 'none.csv' cannot be read" in refused("demo", "--captions", "none.csv")
     assert "Port 7860 of nowhere.invalid cannot" in refused("demo", "--host", "nowhere.invalid")

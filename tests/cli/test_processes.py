@@ -193,4 +193,6 @@ def test_other_methods_are_the_same_in_two_processes(method, recipes, corpora, t
     for file in ("adapter/adapter_model.safetensors", "adapter/head.safetensors"):
         one, two = (load_file(tmp_path / name / file) for name in ("one", "two"))
         for key in one:
-            torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-4, msg=key)
+            # what shifts all rows alike is taken away by the normalisation: no gradient but rounding moves it, and its mean
+            atol = 1e-3 if key.endswith("running_mean") else 1e-4
+            torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=atol, msg=key)

@@ -357,12 +357,12 @@ def test_a_linked_folder_whose_drive_is_away_keeps_its_vectors(photos, folder, t
 
 
 def test_an_arrangement_that_was_stopped_is_made_by_the_next_run(folder, faiss_address, update, monkeypatch):
+    monkeypatch.setattr(FaissIndex, "is_optimised", lambda self: False)
     with monkeypatch.context() as patch:
         patch.setattr(FaissIndex, "optimise", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             update(faiss_address, folder)
     made = []
-    monkeypatch.setattr(FaissIndex, "is_optimised", lambda self: False)
     monkeypatch.setattr(FaissIndex, "optimise", lambda self: made.append(len(self)))
     assert update(faiss_address, folder).added == 0
     assert made == [9]
