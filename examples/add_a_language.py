@@ -1,7 +1,7 @@
 """Teach a model a language from English captions and their machine translations: look at the noise, train, compare.
 
 python examples/add_a_language.py
-python examples/add_a_language.py --language cs --corpus data/czech --base openai/clip-vit-base-patch32
+python examples/add_a_language.py --language sw
 
 Without a corpus it takes that of the tiny world: rendered pictures, English captions, and what a translator with a small
 dictionary makes of them, one word in ten wrong. `ccr-adapters add-language` does the same in one command, and translates too.

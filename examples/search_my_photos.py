@@ -70,11 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     photos = args.photos or rendered_photos(args.output / "photos", 60 if args.quick else 400)
     if args.adapter is None:
         print("Teaching the tiny CLIP German ...", flush=True)
-    model = CCRModel.from_pretrained(args.adapter or trained_adapter(args.output / "training", args.quick))
+    adapter = str(args.adapter or trained_adapter(args.output / "training", args.quick))
+    model = CCRModel.from_pretrained(adapter)
 
     print(f"Indexing {photos} ...", flush=True)
     encoder = PictureEncoder(model)
-    with Collection.open_or_create(args.output / "photos.index", encoder) as collection:
+    with Collection.open_or_create(args.output / "photos.index", encoder, model=adapter) as collection:
         summary = collection.update([source_of(photos)], encoder)
         print(f"  {summary.total} pictures, {summary.encoded} encoded now, {summary.skipped} skipped")
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from PIL import Image
@@ -196,6 +198,27 @@ def test_a_file_that_is_no_table(tmp_path):
         load_corpus(spec, "de")
 
 
+def test_pictures_in_a_parquet_file_that_datasets_did_not_write(tmp_path):
+    """pandas and polars write a picture as its bytes and its path, without saying that it is one."""
+    spec = write(tmp_path, "parquet")
+    for split, columns in (("train", TRAIN), ("validation", HELD_OUT), ("test", HELD_OUT)):
+        files = [tmp_path / "pictures" / f"{name}.png" for name in columns["image_id"]]
+        images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+        pq.write_table(pa.table({**columns, "image": images}), tmp_path / f"{split}.parquet")
+    check(load_corpus(spec, "de"))
+    pq.write_table(pa.table({**TRAIN, "image": [1, 2, 3]}), tmp_path / "train.parquet")
+    with pytest.raises(ImageError, match="'image' holds .*int64.*expected pictures, or paths"):
+        load_corpus(spec, "de")
+
+
+def test_weights_of_a_csv_are_numbers(tmp_path):
+    spec = write(tmp_path, "csv", train={"weight": ["1", "0.5", "0"]})
+    assert list(load_corpus(spec, "de").rows["weight"]) == [1.0, 0.5, 0.0]
+    write(tmp_path, "csv", train={"weight": ["1", "much", "0"]})
+    with pytest.raises(DataError, match="no number.*much"):
+        load_corpus(spec, "de")
+
+
 ASKED = RetrievalSet(["x"], {}, {}, visual=np.zeros((1, 4)))
 
 
@@ -209,6 +232,10 @@ ASKED = RetrievalSet(["x"], {}, {}, visual=np.zeros((1, 4)))
         ({"image_index": np.array([0, 1, 2])}, "outside"),
         ({"image_index": np.array([0, -1, 1])}, "outside"),
         ({"rows": Dataset.from_dict({"caption": ["a", "b", "c"]})}, "lack.* translation"),
+        (
+            {"rows": Dataset.from_dict({"caption": [["a"], ["b"], []], "translation": ["x", "y", "z"]})},
+            "Row 0 has a list",
+        ),
         ({"rows": Dataset.from_dict({"caption": ["a", "b", ""], "translation": ["x", "y", "z"]})}, "row 2"),
     ],
 )

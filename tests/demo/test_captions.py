@@ -27,6 +27,7 @@ def test_other_columns_and_a_byte_order_mark_do_no_harm(tmp_path):
         (b"text,language\nEin Boot,de\n", "lacks the column caption; its first line names text, language"),
         (b"", "lacks the column caption and language; its first line names none"),
         (b"caption,language\nEin Boot,de\nzwei Boote\n", "row 2: expected a caption and the code"),
+        (b"caption,language\nEin Hund, der bellt,de\n", "line 2: more fields than columns"),
         (b"caption,language\n\xff\xfe,de\n", "cannot be read"),
     ],
 )

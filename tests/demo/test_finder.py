@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.demo.captions import Caption
 from ccr_adapters.demo.finder import Finder, Spoken, nearest
 from ccr_adapters.errors import CaptionError, ConfigError, LanguageError
 from ccr_adapters.modeling import CCRModel
@@ -47,6 +49,17 @@ def test_captions_of_a_picture_are_those_that_an_obvious_search_gives(finder, mo
     assert [each.caption for each in found] == [own[index] for index in best]
     assert [each.score for each in found] == pytest.approx([scores[index] for index in best], abs=1e-5)
     assert found[0].caption.picture == world.file(1)
+
+
+def test_a_language_of_captions_may_be_spelled_in_any_way(model, pictures, captions, caplog):
+    own = [each for each in captions if each.language == "de"]
+    spelled = [
+        replace(each, language=code) for each, code in zip(own, ("deu", "de-DE", "DE", "de_AT") * 9, strict=False)
+    ]
+    finder = Finder(model, pictures, [*spelled, Caption("boot", "xx")])
+    assert sorted(each.text for each in finder.captions["de"]) == sorted(each.text for each in own)
+    assert {each.language for each in finder.captions["de"]} == {"de"}
+    assert "1 captions in 'xx' were left out" in caplog.text
 
 
 def test_a_caption_that_comes_twice_is_told_once(captions):

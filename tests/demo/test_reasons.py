@@ -34,6 +34,14 @@ def one_by_one(model, texts, code):
     return [torch.stack(part) for part in zip(*found, strict=True)]
 
 
+def test_one_caption_has_a_map_too(model, pictures, captions):
+    own = next(each for each in captions if each.language == "de")
+    plane = Reasons(Finder(model, pictures, [own])).why("roter fisch", "de", 3).plane
+    assert plane.points.shape == (1, 2)
+    assert np.isfinite(plane.points).all()
+    assert np.isfinite(plane.query).all()
+
+
 def test_captions_are_read_as_one_by_one(model, captions):
     texts = [each.text for each in captions if each.language == "de"] * 4  # more than a batch, of two lengths
     related, agnostic, cores = one_by_one(model, texts, "de")

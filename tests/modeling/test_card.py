@@ -9,11 +9,11 @@ import yaml
 from huggingface_hub import ModelCard
 from peft import LoraConfig
 
-from ccr_adapters.configuration import HeadConfig
+from ccr_adapters.configuration import HeadConfig, VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.full import FullConfig
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.modeling.card import count_parameters, results_table
+from ccr_adapters.modeling.card import count_parameters, render_card, results_table
 
 EVIDENCE = {
     "repository": "org/dasd-clip-de",
@@ -52,6 +52,15 @@ def test_the_text_says_what_was_measured(build, tmp_path):
     assert f"{trained:,}" in text
     assert count_parameters(tmp_path / "adapter_model.safetensors") == trained
     assert "$" not in text
+
+
+def test_peft_alone_is_named_only_where_it_loads_all_of_a_language(build, tmp_path):
+    """A vocabulary is not peft's: an adapter that has one loads without an error there, and gives other vectors."""
+    text, _ = card(build("clip", "de"), tmp_path / "tokens of the base")
+    assert "PeftModel.from_pretrained" in text
+    model = build("clip", "de")
+    model.config.languages["de"].vocabulary = VocabularyConfig(size=10, width=8)
+    assert "PeftModel" not in render_card(model.config, ["de"], tmp_path / "tokens of the base", EVIDENCE)
 
 
 def test_a_language_with_a_space_of_its_own_does_not_claim_the_bases(build, bases, tmp_path):

@@ -275,6 +275,16 @@ def test_frames_stand_in_the_middle_of_equal_parts():
     assert frame_times(1, 0.0) == [0.0]
 
 
+def test_a_row_with_more_fields_than_the_header_is_skipped(photos, tmp_path):
+    photos.fill(tmp_path / "photos")
+    lines = ["image,title", f"photos/{photos.name(0)},a dog", f"photos/{photos.name(1)},a dog, lying"]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    found, left = source_of(tmp_path / "a.csv").entries()
+    assert isinstance(found, Item)
+    assert isinstance(left, Skipped)
+    assert left.reason == "row 2 has more fields than the header"
+
+
 def test_every_source_gives_its_entries_in_the_same_order_each_time(photos, tmp_path):
     folder = photos.fill(tmp_path / "photos")
     write_tar(tmp_path / "000.tar", samples(photos, 3))

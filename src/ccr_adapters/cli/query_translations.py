@@ -19,8 +19,8 @@ from ccr_adapters.cli.translate import load_translators
 from ccr_adapters.data.benchmarks import primary_language
 from ccr_adapters.data.benchmarks.nrccr import read_nrccr
 from ccr_adapters.data.benchmarks.textfiles import read_lines
-from ccr_adapters.data.corpus import KINDS
 from ccr_adapters.data.retrieval_set import RetrievalSet
+from ccr_adapters.data.tables import KINDS
 from ccr_adapters.errors import ConfigError, DataError, LanguageError
 from ccr_adapters.processing.repository import file_hash
 from ccr_adapters.translation import Translator, load_rows, translate_dataset

@@ -73,7 +73,7 @@ class Asked:
         """Where the sets are from: one text for one source, whatever folder the command is run in."""
         places = (self.data, self.folder, self.images, self.features)
         whole = [None if place is None else str(Path(place).absolute()) for place in places]
-        return json.dumps([self.benchmark, *whole, self.table, self.split])
+        return json.dumps([self.benchmark, *whole, self.table, self.split, *sorted(self.columns.items())])
 
 
 def load_sets(asked: Asked, languages: Sequence[str]) -> dict[str, RetrievalSet]:

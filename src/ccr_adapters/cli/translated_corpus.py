@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from ccr_adapters.data.corpus import KINDS, SPLITS, Corpus, check_columns, renamed, with_pictures
+from ccr_adapters.data.corpus import SPLITS, Corpus, check_columns, renamed, with_pictures
 from ccr_adapters.data.retrieval_set import Column, RetrievalSet, image_ids, pictures_of
+from ccr_adapters.data.tables import split_files
 from ccr_adapters.errors import DataError
 from ccr_adapters.translation import load_rows
 
@@ -85,7 +86,7 @@ def _names(path: Path) -> list[str]:
         return [split for split in SPLITS if isinstance(data, DatasetDict) and split in data]
     if (path / "state.json").is_file():
         return ["train"]
-    return [split for split in SPLITS if any(True for suffix in KINDS for _ in path.glob(f"{split}*{suffix}"))]
+    return [split for split in SPLITS if split_files(path, split)]
 
 
 def make_corpus(texts: Dataset, splits: Splits, language: str, *, seed: int, facts: dict[str, Any]) -> Corpus:

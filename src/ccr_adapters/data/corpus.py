@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -10,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
-from datasets.exceptions import DatasetsError
+from datasets import Dataset, DatasetDict, Image, Value, load_from_disk
 
 from ccr_adapters.data.retrieval_set import VIDEO, Column, Frames, RetrievalSet, Vectors, load_visual, pictures_of
+from ccr_adapters.data.tables import KINDS, read_tables, split_files
 from ccr_adapters.errors import DataError, ImageError, VideoError
 
 SPLITS = ("train", "validation", "test")
 _BLOCK = 10_000
+_BYTES = (Value("binary"), Value("large_binary"))
 _LOOKED_AT = 4096  # rows of visual vectors: those of another encoder differ in every one
-KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 COLUMNS = {
     "image": "image",
@@ -159,6 +158,11 @@ def check_pairs(rows: Dataset) -> None:
         DataError: Counting them and naming the first.
     """
     for column in ("caption", "translation"):
+        lists = next((index for index, text in enumerate(rows[column]) if isinstance(text, list)), None)
+        if lists is not None:
+            raise DataError(
+                f"Row {lists} has a list in '{column}'; a training row is one caption with its translation."
+            )
         empty = [index for index, text in enumerate(rows[column]) if not isinstance(text, str) or not text.strip()]
         if empty:
             raise DataError(
@@ -289,24 +293,25 @@ def _load_folder(path: Path, columns: dict[str, str], *, visual: bool = False) -
         data = load_from_disk(str(path))
     else:
         # one by one: the splits have different columns, and may be files of different kinds
-        data = DatasetDict({split: _load_split(path, split) for split in SPLITS})
+        files = {split: split_files(path, split) for split in SPLITS}
+        lacking = [split for split, found in files.items() if not found]
+        if lacking:
+            raise DataError(f"'{path}' has no file for the split '{lacking[0]}' ({', '.join(KINDS)}).")
+        data = DatasetDict({split: read_tables(found) for split, found in files.items()})
     there = {name for rows in data.values() for name in rows.column_names}
     check_columns(columns, there)
-    found = {split: with_pictures(path, split, renamed(rows, columns)) for split, rows in data.items()}
+    found = {split: with_pictures(path, split, _with_weights(renamed(rows, columns))) for split, rows in data.items()}
     return DatasetDict({split: rows if visual else _with_videos(path, split, rows) for split, rows in found.items()})
 
 
-def _load_split(path: Path, split: str) -> Dataset:
-    """All files of a split, of the first kind that there is: a large one comes in parts."""
-    for suffix, kind in KINDS.items():
-        files = sorted(str(file) for file in path.glob(f"{split}*{suffix}"))
-        if files:
-            try:
-                return load_dataset(kind, data_files=[glob.escape(file) for file in files], split="train")
-            except (DatasetsError, OSError, ValueError) as error:
-                cause = error.__cause__ or error
-                raise DataError(f"The split '{split}' cannot be read ({', '.join(files)}): {cause}") from error
-    raise DataError(f"'{path}' has no file for the split '{split}' ({', '.join(KINDS)}).")
+def _with_weights(rows: Dataset) -> Dataset:
+    """Weights as numbers, which are text in a CSV file."""
+    if "weight" not in rows.column_names or rows.features["weight"] != Value("string"):
+        return rows
+    try:
+        return rows.cast_column("weight", Value("float64"))
+    except ValueError as error:
+        raise DataError(f"The column 'weight' holds text that is no number: {error}.") from error
 
 
 def check_columns(columns: dict[str, str], there: set[str]) -> None:
@@ -333,10 +338,15 @@ def with_pictures(path: Path, split: str, rows: Dataset) -> Dataset:
     """Turn paths, which are relative to the folder, into pictures that are read when they are needed.
 
     Raises:
-        ImageError: If a file is missing.
+        ImageError: If a file is missing, or the column holds neither pictures nor paths.
     """
-    if "image" not in rows.column_names or rows.features["image"] not in (Value("string"), Value("large_string")):
+    held = rows.features.get("image")
+    if held is None or isinstance(held, Image):
         return rows
+    if held in _BYTES or (isinstance(held, dict) and held.get("bytes") in _BYTES):
+        return rows.cast_column("image", Image())  # as pandas and polars write them: no word of `datasets` in the file
+    if held not in (Value("string"), Value("large_string")):
+        raise ImageError(f"Split '{split}': the column 'image' holds {held}; expected pictures, or paths of files.")
     files = []
     for index, name in enumerate(rows["image"]):
         file = path / str(name)

@@ -59,14 +59,21 @@ def read_captions(path: str | Path) -> list[Caption]:
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             missing = sorted({"caption", "language"} - set(reader.fieldnames or ()))
             if missing:
                 raise DataError(
                     f"'{path}' lacks the column {' and '.join(missing)}; its first line names "
                     f"{', '.join(reader.fieldnames or ()) or 'none'}. Expected {', '.join(COLUMNS)}."
                 )
-            rows = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in reader]
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise DataError(
+                        f"'{path}', line {reader.line_num}: more fields than columns. A caption with a comma in it needs quotation "
+                        "marks around it."
+                    )
+                rows.append({name: (row.get(name) or "").strip() for name in COLUMNS})
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"The captions '{path}' cannot be read: {error}") from error
     empty = next((number for number, row in enumerate(rows, 1) if not row["caption"] or not row["language"]), None)

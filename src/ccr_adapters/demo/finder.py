@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -20,6 +21,8 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import processor_of
 from ccr_adapters.search import Hit
 from ccr_adapters.search.interface import Vectors
+
+logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 """In place of a language: find out."""
@@ -106,7 +109,8 @@ class Finder:
         Args:
             model: The model, with a processor.
             pictures: Indexed by the same base.
-            captions: To find for pictures, and to explain by; those of other languages are left out.
+            captions: To find for pictures, and to explain by. A language may be spelled in any way (`deu`, `de-DE`); captions
+                of a language that the model does not read are left out, and counted in the log.
             detect: Says which language a text is in; default: by the tokenizers.
 
         Raises:
@@ -122,7 +126,15 @@ class Finder:
                 )
         self.model = model
         self.languages = [*model.languages, SOURCE]
-        self.captions = {code: each for code, each in captions_by_language(captions).items() if code in self.languages}
+        self.captions: dict[str, list[Caption]] = {}
+        for code, own in captions_by_language(captions).items():
+            known = self._known(code)
+            if known is None:
+                logger.warning(
+                    "%d captions in %r were left out: the model reads %s.", len(own), code, ", ".join(self.languages)
+                )
+            else:
+                self.captions[known] = [*self.captions.get(known, ()), *(replace(each, language=known) for each in own)]
         self._pictures = pictures
         self._detect = detect or detect_by_tokenizer(processor, model.languages)
         # English tells the most readers what is on a picture
@@ -152,8 +164,12 @@ class Finder:
                 raise LanguageError(f"Language {choice!r} has no adapter here; there are {', '.join(self.languages)}.")
             return Spoken(choice)
         code, sure = self._detect(text)
-        known = next((own for own in (code, primary_language(code)) if own in self.languages), None)
+        known = self._known(code)
         return Spoken(SOURCE, sure, code) if known is None else Spoken(known, sure)
+
+    def _known(self, code: str) -> str | None:
+        """The language that a code means here, as the model spells it."""
+        return next((own for own in (code, primary_language(code)) if own in self.languages), None)
 
     def search(self, text: str, language: str, k: int) -> list[Found]:
         """Find pictures.

@@ -198,7 +198,9 @@ class _Layout:
         there = [(name_of(code), code) for code in self._finder.languages if code in self._finder.captions]
         with gr.Tab("Captions", id="captions", render_children=True):
             if not there:
-                gr.Markdown("No captions were given to this page: start it with a CSV file of captions.")
+                gr.Markdown(
+                    "No captions in a language that the model reads were given: start the page with a CSV file of captions."
+                )
                 return
             gr.Markdown(_PICTURE)
             with gr.Row():

@@ -216,12 +216,13 @@ def plane_of(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         vectors: The vectors. (M, d)
 
     Returns:
-        Their mean (d,), two orthonormal directions (2, d), and the share of their variance in that plane. A direction's sign
-        is such that its largest entry is positive.
+        Their mean (d,), two orthonormal directions (2, d), of which the second is 0 where there is one vector, and the share
+        of their variance in that plane. A direction's sign is such that its largest entry is positive.
     """
     mean = vectors.mean(axis=0)
     _, values, directions = np.linalg.svd(vectors - mean, full_matrices=False)
-    first = directions[:2]
+    first = np.zeros((2, vectors.shape[1]), dtype=vectors.dtype)
+    first[: len(directions)] = directions[:2]  # one vector has one
     largest = np.take_along_axis(first, np.abs(first).argmax(axis=1, keepdims=True), axis=1)
     share = float((values[:2] ** 2).sum() / max((values**2).sum(), 1e-12))
     return mean, first * np.sign(largest), share

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from ccr_adapters.configuration import CCRConfig
+from ccr_adapters.configuration import CCRConfig, LanguageConfig
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -78,6 +78,13 @@ _IN_ITS_OWN_SPACE = """\
 Captions of {codes} live in a space of their own, into which pictures are mapped too: encode them with the language, as
 below. Image vectors that were indexed with [`{base}`](#architecture-and-size) have to be mapped (`model.map_visual`). The
 English path and the image path of the base itself stay as they are, bit for bit."""
+_FROM_PEFT = """\
+It needs the package `ccr-adapters`. With peft alone, `import ccr_adapters.dasd` makes the method known to
+`PeftModel.from_pretrained`."""
+_NOT_FROM_PEFT = (
+    "It needs the package `ccr-adapters`. peft alone loads the adapter without an error but not its {lost}, and the vectors "
+    "are then wrong."
+)
 _NO_HUMAN_CAPTIONS = "\nNo caption in the target language that a person wrote for a picture was used in training.\n"
 _INHERITS = """\
 The adapter inherits the {what} register, dialect and biases, and whatever the base has learned about pictures."""
@@ -118,6 +125,12 @@ def _model_index(title: str, evidence: dict[str, Any]) -> list[dict[str, Any]]:
 def _space(config: CCRConfig, codes: list[str], base: str) -> str:
     own = [code for code in codes if config.languages[code].head is not None]
     return _IN_ITS_OWN_SPACE.format(base=base, codes=", ".join(own)) if own else _IN_THE_BASES_SPACE.format(base=base)
+
+
+def _loading(language: LanguageConfig) -> str:
+    """What else can load it."""
+    lost = "vocabulary" if language.vocabulary is not None else "head" if language.head is not None else None
+    return _FROM_PEFT if lost is None else _NOT_FROM_PEFT.format(lost=lost)
 
 
 def _method(adapter: dict[str, Any], recipe: str) -> str:
@@ -210,6 +223,7 @@ def render_card(config: CCRConfig, codes: list[str], folder: Path, evidence: dic
         "repository": evidence.get("repository", "path/to/this/folder"),
         "example_captions": EXAMPLES.get(code, '"..."'),
         "language": code,
+        "loading": _loading(config.languages[code]),
         "in_language": "" if config.languages[code].head is None else f', language="{code}"',
         "method": _method(adapter, recipe),
         "vocabulary": "the base's"

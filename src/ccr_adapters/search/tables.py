@@ -28,6 +28,8 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # numbers that are written as one would write them: no leading zeros, which are part of a name
 _WHOLE, _BROKEN_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
 _ROWS = 64
+# fields of a row beyond the header's: a separator in a text without quotation marks
+_OVERFLOW = "\0overflow"
 
 
 class TableSource:
@@ -90,10 +92,12 @@ class TableSource:
         return self.location.parent / file if isinstance(file, str) else None
 
     def _entry(self, number: int, row: Mapping[str, Any], stamp: str) -> Entry:
-        picture = _content(row.get(self._image or ""))
+        picture = None if _OVERFLOW in row else _content(row.get(self._image or ""))
         own = row.get(self._id) if self._id else None
         label = str(own) if own not in (None, "") else picture if isinstance(picture, str) and picture else f"{number}"
         name = f"{self.name}/{label}"
+        if _OVERFLOW in row:
+            return Skipped(name, f"row {number + 1} has more fields than the header")
         if not picture:
             return Skipped(name, f"row {number + 1} has no picture")
         metadata = {"source": self.name, **self._metadata(row)}
@@ -146,7 +150,9 @@ class TableSource:
                 if ending == ".jsonl":
                     yield from (_object(json.loads(line)) for line in file if line.strip())
                 else:
-                    yield from csv.DictReader(file, delimiter="\t" if ending == ".tsv" else ",", strict=True)
+                    yield from csv.DictReader(
+                        file, delimiter="\t" if ending == ".tsv" else ",", restkey=_OVERFLOW, strict=True
+                    )
         except (OSError, ValueError, csv.Error) as error:
             raise SearchIndexError(f"'{self.location}' cannot be read: {error}.") from error
 

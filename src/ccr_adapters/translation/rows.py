@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Iterator
@@ -20,12 +19,10 @@ from datasets import (
     disable_caching,
     enable_caching,
     is_caching_enabled,
-    load_dataset,
     load_from_disk,
 )
-from datasets.exceptions import DatasetsError
 
-from ccr_adapters.data.corpus import KINDS
+from ccr_adapters.data.tables import KINDS, read_tables, split_files
 from ccr_adapters.errors import CaptionError, DataError
 
 MADE = ("translation", "back_translation", "language", "translator")
@@ -70,20 +67,14 @@ def load_rows(source: Dataset | str | Path, *, split: str = "train") -> Dataset:
                     raise DataError(f"'{path}' has no split '{split}'; it has {', '.join(data)}.")
                 return data[split]
             return data
-        files = [file for suffix in KINDS for file in sorted(path.glob(f"{split}*{suffix}"))]
-        files = [file for file in files if file.suffix == files[0].suffix]
+        files = split_files(path, split)
     else:
         files = [path] if path.is_file() else []
     if not files or files[0].suffix not in KINDS:
         raise DataError(
             f"There are no rows at '{path}'. Give a folder that `datasets` saved, or a file ({', '.join(KINDS)})."
         )
-    try:
-        return load_dataset(
-            KINDS[files[0].suffix], data_files=[glob.escape(str(file)) for file in files], split="train"
-        )
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(f"'{files[0]}' cannot be read: {error.__cause__ or error}") from error
+    return read_tables(files)
 
 
 def one_caption_a_row(rows: Dataset, column: str = "caption") -> Dataset:

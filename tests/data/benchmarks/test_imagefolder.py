@@ -97,6 +97,21 @@ def test_bad_rows_are_refused_or_counted(folder, rows, message, kind, kept):
 
 
 @pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("metadata.csv", ["a/1.png,Ein Hund, der im Gras liegt"], "line 2 has more fields than the header"),
+        ("metadata.tsv", ['a/1.png\t"Hallo', "b/1.png\tEin Hund"], "line 2: unexpected end of data"),
+        ("metadata.tsv", ['a/1.png\t"Hallo" sagt er', "b/1.png\tEin Hund"], "line 2: '.*' expected after"),
+    ],
+)
+def test_text_that_a_separator_or_a_quotation_mark_would_cut_off(folder, name, lines, message):
+    tab = "\t" if name.endswith(".tsv") else ","
+    (folder / name).write_text("\n".join([f"file_name{tab}caption", *lines]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        load_image_folder(folder, "de")
+
+
+@pytest.mark.parametrize(
     "row", [{"image": "b/1.png"}, {"image": "b/1.png", "image_id": " "}, {"image": "/", "image_id": 8}]
 )
 def test_rows_that_name_no_picture(folder, row):

@@ -96,7 +96,7 @@ def load_image_folder(
     retrieval.facts |= {
         "language": code,
         "source": f"'{path.name}'",
-        "protocol": f"the pictures of '{path.name}' with all of its captions, both ways",
+        "protocol": f"the pictures of '{path.name}' with all captions of its column '{names.get('caption')}', both ways",
     }
     return retrieval
 
@@ -138,12 +138,22 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
         return
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+    lines = io.StringIO(read_text(path), newline="")
+    # strict: a caption that opens a quotation mark and does not close it would swallow the rows below
+    reader = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
     try:
         for row in reader:
+            if None in row:
+                raise DataError(
+                    f"{place(path, reader.line_num)} has more fields than the header; a text with the separator in it needs "
+                    "quotation marks around it."
+                )
             yield reader.line_num, row
     except csv.Error as error:
-        raise DataError(f"{place(path, reader.line_num)}: {error}.") from error
+        # where the row begins: one that does not end is noticed at the end of the file
+        raise DataError(
+            f"{place(path, reader.line_num + 1)}: {error}. A text with quotation marks needs some around it, and its own doubled."
+        ) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
