@@ -104,6 +104,12 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0}],
         "vocabulary": {"sampling": 0.5},
     },
+    "relations": {
+        "title": "the recommended one, without InfoNCE with the pictures",
+        "method": "transfer",
+        "stages": [{"name": "joint", "share": 1.0, "terms": {"contrastive": 0.0}}],
+        "vocabulary": {"sampling": 0.5},
+    },
     "above": {
         "title": "the recommended one, no adapter on the first block (adapt_from: 1)",
         "method": "transfer",

@@ -2,7 +2,8 @@
 
 CL2CM trains a cross-lingual teacher beside the student. Here the teacher is at hand: the frozen base reads the English
 caption. Its ranking of all training pictures is handed on (CL2CM's relational transfer, over a bank instead of a batch), and
-so are its words, through an optimal transport plan that gives a wrong word of the translation no partner to be pulled to.
+so are its words, where that is asked for, through an optimal transport plan that gives a wrong word of the translation no
+partner to be pulled to. What English does not know of a picture comes from the pictures themselves, by CL2CM's InfoNCE.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Transfer(DASD):
     terms_class = TransferTerms
     terms: TransferTerms
     stages: ClassVar[Mapping[str, Terms]] = {
-        "joint": TransferTerms(cosine=6.0, relational=1.0, consistency=0.1, adversarial=0.001)
+        "joint": TransferTerms(
+            cosine=6.0, relational=1.0, contrastive=1.0, scale=20.0, consistency=0.1, adversarial=0.001
+        )
     }
 
     arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
