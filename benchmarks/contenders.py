@@ -110,6 +110,11 @@ CONTENDERS: dict[str, dict[str, Any]] = {
         "stages": [{"name": "joint", "share": 1.0, "terms": {"contrastive": 0.0}}],
         "vocabulary": {"sampling": 0.5},
     },
+    "relations-uncut": {
+        "title": "the same, without random cuts either",
+        "method": "transfer",
+        "stages": [{"name": "joint", "share": 1.0, "terms": {"contrastive": 0.0}}],
+    },
     "above": {
         "title": "the recommended one, no adapter on the first block (adapt_from: 1)",
         "method": "transfer",
