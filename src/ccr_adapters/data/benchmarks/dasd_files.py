@@ -9,7 +9,7 @@ from typing import Any
 
 from ccr_adapters.data.benchmarks.bigfile import load_array
 from ccr_adapters.data.benchmarks.entries import Caption, Entry, collect, ids_of_files
-from ccr_adapters.data.benchmarks.languages import primary_language
+from ccr_adapters.data.benchmarks.languages import codes_of, primary_language
 from ccr_adapters.data.benchmarks.problems import OnError, Problems, place
 from ccr_adapters.data.benchmarks.textfiles import clean_text, read_json, read_lines
 from ccr_adapters.errors import DataError, LanguageError
@@ -107,15 +107,14 @@ def dasd_paths(path_file: str | Path, split: str, language: str, *, root: str | 
         raise DataError(
             f"'{path_file}', split '{split}': lists of {lengths} and no {missing}; expected {', '.join(keys)}."
         )
-    languages = [primary_language(code) for code in entry["langs"]]
-    code = primary_language(language)
-    if code not in languages:
-        raise LanguageError(f"'{path_file}', split '{split}', has no '{language}'; it has {', '.join(languages)}.")
-    row = languages.index(code)
+    codes = codes_of(entry["langs"], language)
+    if not codes:
+        raise LanguageError(f"'{path_file}', split '{split}', has no '{language}'; it has {', '.join(entry['langs'])}.")
+    row = entry["langs"].index(codes[0])
     places = [Path(entry[key][row]) for key in keys[:3]]
     folder = Path(root) if root is not None else _root(path_file, places[0])
     captions, names, images = (folder / place_ for place_ in places)
-    return DASDFiles(captions, names, images, code)
+    return DASDFiles(captions, names, images, primary_language(language))
 
 
 def dasd_entries(captions: str | Path, names: str | Path | None = None) -> list[Entry]:
