@@ -184,7 +184,7 @@ def test_a_path_file_that_lacks_something(write):
         load_dasd(path, "val", "de")
     with pytest.raises(LanguageError, match="no 'fr'; it has en, de"):
         load_dasd(path, "test", "fr")
-    with pytest.raises(DataError, match=r"'dataset/Multi30k/en\.json', which 'path\.json' names.*root="):
+    with pytest.raises(DataError, match=r"'dataset/Multi30k/en\.json', which 'path\.json' names.*: move the path file"):
         load_dasd(path, "test", "en")
     with pytest.raises(DataError, match=r"lacks 1 of 1 names, the first is 'c\.jpg'"):
         load_dasd(path, "test", "de", features={"c": np.zeros(2)})

@@ -186,4 +186,7 @@ def _root(path_file: Path, captions: Path) -> Path:
     for folder in path_file.resolve().parents:
         if (folder / captions).is_file():
             return folder
-    raise DataError(f"'{captions}', which '{path_file.name}' names, is below none of its folders: pass root=.")
+    raise DataError(
+        f"'{captions}', which '{path_file.name}' names, is below none of the folders that hold that file: move the path file "
+        "into the folder that its paths start from."
+    )
