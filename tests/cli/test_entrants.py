@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from ccr_adapters.cli.entrants import before_of, find_entrants
+from ccr_adapters.cli.entrants import Entrant, before_of, find_entrants
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
+from ccr_adapters.errors import LanguageError
 
 
 @pytest.fixture
@@ -57,3 +59,12 @@ def test_a_base_that_has_a_name_keeps_it(adapter, bases):
         config.base_model_name_or_path = name
         config.save_pretrained(place)
         assert before_of(find_entrants([place]))["a"].label == called
+
+
+def test_a_language_under_another_of_its_codes():
+    norwegian = Entrant("p", "mine", "base", True, ("nb", "tl", "de"), "", "")
+    asked = {"nb": "nb", "no": "nb", "nob_Latn": "nb", "fil": "tl", "tl": "tl", "deu_Latn": "de", "sv": None}
+    assert {language: norwegian.speaks(language) for language in asked} == asked
+    with pytest.raises(LanguageError, match="'mine' has nb and nn; which of them is 'no'"):
+        replace(norwegian, languages=("nb", "nn")).speaks("no")
+    assert replace(norwegian, languages=("nb", "nn")).speaks("nn") == "nn"

@@ -163,8 +163,9 @@ def test_the_subset_picks_the_adapter(model, subset, code):
 
 
 def test_scripts_and_regions(bases):
-    model = build(bases["clip"], "zh-Hans", "zh-Hant", "am", "pt-BR")
-    for asked, code in {"zho-Hant": "zh-Hant", "cmn-Hans": "zh-Hans", "amh-Ethi": "am", "por-Latn": "pt-BR"}.items():
+    model = build(bases["clip"], "zh-Hans", "zh-Hant", "am", "pt-BR", "nb", "tl")
+    pairs = {"zho-Hant": "zh-Hant", "cmn-Hans": "zh-Hans", "amh-Ethi": "am", "por-Latn": "pt-BR"}
+    for asked, code in {**pairs, "nob-Latn": "nb", "fil-Latn": "tl"}.items():
         np.testing.assert_array_equal(encoded(model, ["x y"], asked), model.encode_text(["x y"], code).numpy())
     with pytest.raises(LanguageError, match="'zho' may be zh-Hans or zh-Hant"):
         encoded(model, ["x"], "zho")

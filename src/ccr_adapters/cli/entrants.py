@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from ccr_adapters.data.benchmarks import primary_language
+from ccr_adapters.data.benchmarks.languages import codes_of, primary_language
 from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.evaluation.records import BASE
 from ccr_adapters.modeling import CCRModel
@@ -77,7 +77,7 @@ class Entrant:
         """
         if language in self.languages:
             return language
-        alike = [code for code in self.languages if primary_language(code) == primary_language(language)]
+        alike = codes_of(self.languages, language)
         if len(alike) > 1:
             raise LanguageError(
                 f"'{self.label}' has {' and '.join(alike)}; which of them is '{language}'? Name it as the adapter does."

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ccr_adapters.configuration import BASE_LANGUAGES
-from ccr_adapters.data.benchmarks import primary_language
+from ccr_adapters.data.benchmarks.languages import codes_of, primary_language
 from ccr_adapters.errors import EvaluationError, LanguageError
 from ccr_adapters.extras import require
 from ccr_adapters.modeling import CCRModel
@@ -189,7 +189,7 @@ class MTEBModel:
     def _adapter(self, asked: str, where: str) -> str | None:
         """The adapter for a language as MTEB writes it, `deu-Latn`."""
         primary, _, script = asked.replace("_", "-").partition("-")
-        alike = [code for code in self.model.languages if primary_language(code) == primary_language(primary)]
+        alike = codes_of(self.model.languages, primary)
         same = [code for code in alike if script and code.lower().endswith(f"-{script.lower()}")]
         chosen = same or alike
         if len(chosen) == 1:

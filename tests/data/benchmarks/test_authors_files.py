@@ -16,7 +16,7 @@ from ccr_adapters.data.benchmarks import (
     nrccr_rows,
     read_caption_json,
 )
-from ccr_adapters.errors import DataError, LanguageError
+from ccr_adapters.errors import DataError, ImageError, LanguageError
 
 
 def test_ids_captions_and_places(write):
@@ -146,13 +146,45 @@ def test_a_list_with_a_line_for_each_caption_names_an_image_once(write, pictures
     assert found.captions["de"] == ["zwei", "eins", "uno"]
 
 
+def test_names_that_folders_alone_tell_apart(write, pictures):
+    """`a/0.jpg` and `b/0.jpg` are two images; `c/1.jpg`, the only `1`, keeps its short id."""
+    names = ["a/0.jpg", "b/0.jpg", "c/1.jpg"]
+    path = dasd(write, names=names)
+    (path.parent / "de.json").write_text(json.dumps({name: [f"{name} deutsch"] for name in names}))
+    (path.parent / "en.json").write_text(json.dumps({name: [name] for name in names}))
+    root, folder = path.parents[2], pictures(*names)
+    found = load_dasd(path, "test", "de", root=root, images=folder)
+    assert found.image_ids == ["a/0", "b/0", "1"]
+    assert found.captions["de"] == [f"{name} deutsch" for name in names]
+    assert found.caption_to_image["de"].tolist() == [0, 1, 2]
+    assert found.pictures == [folder / name for name in names]
+    with pytest.raises(ImageError, match=r"3 of 3 pictures are missing: 'a/0\.jpg', 'b/0\.jpg'"):
+        load_dasd(path, "test", "de", root=root, images=folder / "a")
+    rows, _ = dasd_rows(path.parent / "en.json", path.parent / "de.json")
+    assert [row["image_id"] for row in rows] == ["a/0", "b/0", "1"]
+
+
+def test_nrccr_ids_with_folders(write, pictures):
+    folder = write("x_de.caption.txt", "a/0.jpg#de#0 eins", "b/0.jpg#de#0 zwei")
+    images = pictures("deep/a/0.jpg", "deep/b/0.jpg")
+    found = load_nrccr(folder / "x_de.caption.txt", "de", images=images)
+    assert found.pictures == [images / "deep/a/0.jpg", images / "deep/b/0.jpg"]
+    flat = write("y_de.caption.txt", "0#de#0 eins", "1#de#0 zwei") / "y_de.caption.txt"
+    pictures("deep/a/0.jpg", "deep/b/0.jpg", "deep/a/1.jpg")
+    with pytest.raises(ImageError, match=r"1 of 2 pictures are ambiguous: '0 \(deep/a/0\.jpg, deep/b/0\.jpg\)'"):
+        load_nrccr(flat, "de", images=images)
+    found = load_nrccr(flat, "de", images=images, on_error="skip")
+    assert found.image_ids == ["1"]
+    assert found.facts["skipped"]["ambiguous pictures"]["count"] == 1
+
+
 def test_a_path_file_that_lacks_something(write):
     path = dasd(write, names=("c.jpg",))
     with pytest.raises(DataError, match="no split 'val'; it has test"):
         load_dasd(path, "val", "de")
     with pytest.raises(LanguageError, match="no 'fr'; it has en, de"):
         load_dasd(path, "test", "fr")
-    with pytest.raises(DataError, match=r"'dataset/Multi30k/en\.json', which 'path\.json' names.*root="):
+    with pytest.raises(DataError, match=r"'dataset/Multi30k/en\.json', which 'path\.json' names.*: move the path file"):
         load_dasd(path, "test", "en")
     with pytest.raises(DataError, match=r"lacks 1 of 1 names, the first is 'c\.jpg'"):
         load_dasd(path, "test", "de", features={"c": np.zeros(2)})

@@ -10,7 +10,7 @@ import pytest
 
 import ccr_adapters.data.benchmarks as room
 from ccr_adapters.data.benchmarks.definitions import BENCHMARKS, check_language, find_benchmark
-from ccr_adapters.data.benchmarks.languages import primary_language
+from ccr_adapters.data.benchmarks.languages import codes_of, primary_language
 from ccr_adapters.data.benchmarks.official import READERS
 from ccr_adapters.errors import DataError, LanguageError
 
@@ -92,6 +92,23 @@ def test_a_language_that_a_benchmark_has_not():
 )  # fmt: skip
 def test_codes_as_people_write_them(code, primary):
     assert primary_language(code) == primary
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [("no", "no"), ("nb", "no"), ("nn", "no"), ("nob_Latn", "no"), ("fil", "fil"), ("tl", "fil"), ("tgl_Latn", "fil"),
+     ("quz", "quz"), ("qu", "quz"), ("quy_Latn", "quz")],
+)  # fmt: skip
+def test_codes_that_mean_one_language(asked, code):
+    """Translators and XM3600 call Norwegian, Filipino and Quechua by other codes."""
+    assert check_language(BENCHMARKS["xm3600@all"], asked) == code
+
+
+def test_the_same_code_comes_before_another_of_the_same_language():
+    assert codes_of(["nb", "no", "nn", "de"], "nob_Latn") == ["no"]
+    assert codes_of(["nb", "nn", "de"], "no") == ["nb", "nn"]
+    assert codes_of(["pt-BR", "pt-PT", "de"], "por_Latn") == ["pt-BR", "pt-PT"]
+    assert codes_of(["da", "sv"], "nb") == []
 
 
 def test_the_room_exports_its_names_and_is_cheap_to_list():

@@ -79,6 +79,25 @@ def test_an_array_with_a_list_of_ids_beside_it(captions, tmp_path):
         load_nrccr(captions, "de", features=tmp_path / "x.visual.npy")
 
 
+def test_a_list_whose_names_folders_alone_tell_apart(write, tmp_path):
+    np.save(tmp_path / "x.npy", VECTORS)
+    (tmp_path / "x.txt").write_text("a/0.jpg\nb/0.jpg\nc/1.jpg\n")
+    folder = write("x_de.caption.txt", "b/0.jpg#de#0 eins", "a/0.jpg#de#0 zwei", "1#de#0 drei")
+    found = load_nrccr(folder / "x_de.caption.txt", "de", features=tmp_path / "x.npy")
+    assert found.visual.tolist() == VECTORS[[1, 0, 2]].tolist()
+    folder = write("y_de.caption.txt", "0#de#0 eins", "1#de#0 zwei")
+    with pytest.raises(DataError, match=r"x\.npy have several rows for 1 of 2 images: '0' \(a/0\.jpg, b/0\.jpg\)"):
+        load_nrccr(folder / "y_de.caption.txt", "de", features=tmp_path / "x.npy")
+    found = load_nrccr(folder / "y_de.caption.txt", "de", features=tmp_path / "x.npy", on_error="skip")
+    assert found.image_ids == ["1"]
+
+
+def test_images_of_one_base_name_do_not_share_a_feature(write):
+    folder = write("x_de.caption.txt", "b/0.jpg#de#0 eins", "a/0.jpg#de#0 zwei")
+    with pytest.raises(DataError, match="lack 2 of 2 images: b/0, a/0"):
+        load_nrccr(folder / "x_de.caption.txt", "de", features={"0": VECTORS[0]})
+
+
 def test_a_bare_array_follows_the_official_list(captions):
     assert load_nrccr(captions, "de", features=VECTORS[:2]).visual.tolist() == VECTORS[:2].tolist()
     with pytest.raises(DataError, match="3 rows of features for 2 ids of the official list"):

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from ccr_adapters.data.benchmarks import (
     difference_hash,
@@ -17,6 +17,7 @@ from ccr_adapters.data.benchmarks import (
 )
 from ccr_adapters.data.benchmarks.hashes import distances, is_flat, near_pairs
 from ccr_adapters.errors import DataError, ImageError
+from ccr_adapters.pixels import as_rgb
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,12 @@ from ccr_adapters.errors import DataError, ImageError
         ("flickr30k-images\\1007129816.JPG", "1007129816"),
         ("1000268201_693b08cb0e.jpg", "1000268201"),
         ("22439193117_4183a49ec2", "22439193117"),
+        ("97105139_4183a49e.jpg", "97105139"),
+        ("1141718391_2312451209_b.jpg", "1141718391"),  # a secret may have no letter
+        ("12_00001000.jpg", "12_00001000"),
+        ("20230101_00001000.jpg", "20230101_00001000"),
+        ("000000000012_0000001000.jpg", "000000000012_0000001000"),
+        ("3_9f8b7c6d.jpg", "3_9f8b7c6d"),
         ("0063a24eb6d5ee55", "0063a24eb6d5ee55"),
         ("Ptf_2VRj-V0_000122_000132", "Ptf_2VRj-V0_000122_000132"),
         ("a.b-c_000001_000011.mp4", "a.b-c_000001_000011"),
@@ -62,6 +69,17 @@ def test_an_overlap_is_named():
     assert json.loads(json.dumps(found.to_dict()))["leaked"] == [pair[0] for pair in found.ids]
 
 
+def test_images_count_by_their_own_names():
+    """What one number stands for in two albums is two images, and both are named."""
+    train, test = [f"12_{number:08d}.jpg" for number in range(10)], [f"12_{number:08d}.jpg" for number in range(8, 18)]
+    found = find_overlap(train, test)
+    assert (found.train_images, found.test_images) == (10, 10)
+    assert found.ids == [("12_00000008.jpg", "12_00000008.jpg"), ("12_00000009.jpg", "12_00000009.jpg")]
+    found = find_overlap(["0.jpg#0", "0.jpg#1"], ["a/0.jpg#0", "a/0.jpg#1", "b/0.jpg#0"])
+    assert (found.train_images, found.test_images) == (1, 2)
+    assert found.leaked == ["a/0.jpg#0", "b/0.jpg#0"]
+
+
 def test_a_leaked_score_is_never_zero_shot():
     leaked = find_overlap(["1.jpg"], ["1.jpg", "2.jpg"])
     for claimed in ("zero-shot", "zero-shot (CC300K)"):
@@ -87,6 +105,29 @@ def test_a_picture_keeps_its_hash_when_it_is_scaled_and_compressed(tmp_path):
         assert distances(np.repeat(hashes[:1], 3), hashes[1:]).max() <= 4
     others = hash_pictures([scene(seed) for seed in range(20)])
     assert near_pairs(others, others).tolist() == [[k, k] for k in range(20)]
+
+
+@pytest.mark.parametrize("kind", ["exif", "16 bits", "transparent"])
+def test_a_picture_has_the_hash_of_what_an_encoder_sees(tmp_path, kind):
+    """As a file and as `datasets` or the Hub give it: upright, in eight bits, on white."""
+    path = tmp_path / ("x.jpg" if kind == "exif" else "x.png")
+    picture = scene(0, (640, 480))
+    if kind == "exif":
+        turned = Image.Exif()
+        turned[ExifTags.Base.Orientation] = 6
+        picture.save(path, exif=turned, quality=95)
+    elif kind == "16 bits":
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path)
+    else:
+        alpha = Image.new("L", picture.size, 255)
+        alpha.paste(0, (0, 0, 320, 480))
+        picture.putalpha(alpha)
+        picture.save(path)
+    with Image.open(path) as opened:
+        seen = as_rgb(opened)
+        hashes = hash_pictures([path, opened.copy(), seen])
+    assert distances(hashes[:2], np.repeat(hashes[2:], 2)).max() <= 1
+    assert not is_flat(hashes).any()
 
 
 def test_a_hash_by_hand():

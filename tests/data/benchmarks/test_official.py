@@ -278,6 +278,14 @@ def test_msrvtt_cn_with_frames(write, bigfile):
     assert found.videos[1].tolist() == [[0, 1, 0]]
 
 
+def test_msrvtt_cn_is_no_other_test_file(write):
+    folder = write("TextData/vatextest_zh.caption.txt", "video7010#zh#0 一个人")
+    with pytest.raises(DataError, match="msrvtt-cn: .* lacks TextData/msrvtt10kcntest_zh"):
+        load_benchmark("msrvtt-cn", "zh", source=folder, features=np.eye(1))
+    write("TextData/msrvtt1kcntest_zh.caption.txt", "video7010#zh#0 狗")
+    assert load_benchmark("msrvtt-cn", "zh", source=folder, features=np.eye(1)).captions["zh"] == ["狗"]
+
+
 def test_multi30k_from_the_files_of_the_nrccr_authors(write, pictures):
     folder = write("TextData/multi30ktest_de_2016.caption.txt", "10.jpg#de#0 eins", "20.jpg#de#0 zwei")
     found = load_benchmark("multi30k-task1-2016", "de", source=folder, images=pictures("10.jpg", "20.jpg"))

@@ -45,10 +45,60 @@ def test_rows_in_order_and_again(shards):
     rows = webdataset_rows(shards)
     for _ in range(2):
         found = list(rows)
-        assert [row["image_id"] for row in found] == ["000", "001", "100"]
+        assert [row["image_id"] for row in found] == ["0/000", "0/001", "1/100"]
         assert [row["caption"] for row in found] == ["a red thing", "a green thing", "a blue thing"]
         assert [row["image"].getpixel((0, 0)) for row in found] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
     assert rows.skipped == {}
+
+
+def test_keys_that_come_again_in_another_shard(tmp_path):
+    """Shards often count from 0 each: their samples are different images. Of one shard the key is enough."""
+    sample = ("000", {"png": picture("red"), "txt": "a thing"})
+    (tmp_path / "more").mkdir()
+    shards = [shard(tmp_path / name, sample) for name in ("a.tar", "b.tar", "more/a.tar")]
+    assert [row["image_id"] for row in webdataset_rows(shards[:2])] == ["a/000", "b/000"]
+    assert [row["image_id"] for row in webdataset_rows(str(tmp_path / "*.tar"))] == ["a/000", "b/000"]
+    assert [row["image_id"] for row in webdataset_rows(shards[0])] == ["000"]
+    with pytest.raises(DataError, match=r"a\.tar' and '.*more/a\.tar' have one name"):
+        list(webdataset_rows([shards[0], shards[2]]))
+
+
+def test_each_line_is_a_caption(tmp_path):
+    text = {"png": picture("red"), "txt": "one dog\r\ntwo dogs\n\nthree\u2028dogs\n", "de.txt": "ein\nzwei\n\ndrei"}
+    one = shard(tmp_path / "0.tar", ("a", text))
+    captions = ["one dog", "two dogs", "three\u2028dogs"]
+    found = list(webdataset_rows(one))
+    assert [(row["image_id"], row["caption"]) for row in found] == [("a", caption) for caption in captions]
+    columns = {"caption": "txt", "translation": "de.txt"}
+    found = list(webdataset_rows(one, columns=columns))
+    assert [(row["caption"], row["translation"]) for row in found] == list(
+        zip(captions, ["ein", "zwei", "drei"], strict=True)
+    )
+    content = json.dumps({"caption": ["a dog", "the dog"], "de": ["ein\nHund", "der Hund"], "url": "a.org"})
+    two = shard(tmp_path / "1.tar", ("a", {"png": picture("red"), "json": content}))
+    columns = {"caption": "json.caption", "translation": "json.de", "from": "json.url"}
+    found = list(webdataset_rows(two, columns=columns))
+    assert [row["from"] for row in found] == ["a.org", "a.org"]
+    assert [(row["caption"], row["translation"]) for row in found] == [("a dog", "ein\nHund"), ("the dog", "der Hund")]
+
+
+@pytest.mark.parametrize(
+    ("german", "message", "kind"),
+    [
+        ("ein Hund", "unequal lines .2 of caption, 1 of translation", "samples with unequal captions"),
+        ("ein\n\nzwei", "unequal lines .2 of caption, 3 of translation", "samples with unequal captions"),
+        ("", "has no translation", "empty captions"),
+    ],
+)
+def test_lines_that_do_not_pair_up(tmp_path, german, message, kind):
+    files = {"png": picture("red"), "txt": "one dog\ntwo dogs", "de.txt": german}
+    one = shard(tmp_path / "0.tar", ("a", files), ("b", {**files, "de.txt": "ein Hund\nzwei Hunde"}))
+    columns = {"caption": "txt", "translation": "de.txt"}
+    with pytest.raises(DataError, match=f"sample 'a' of '0.tar'.*{message}"):
+        list(webdataset_rows(one, columns=columns))
+    rows = webdataset_rows(one, columns=columns, on_error="skip")
+    assert [row["translation"] for row in rows] == ["ein Hund", "zwei Hunde"]
+    assert rows.skipped[kind]["count"] == 1
 
 
 def test_what_is_transparent_lies_on_white(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ccr_adapters.data.benchmarks.bigfile import load_array
-from ccr_adapters.data.benchmarks.entries import Caption, Entry, collect, stem
-from ccr_adapters.data.benchmarks.languages import primary_language
+from ccr_adapters.data.benchmarks.entries import Caption, Entry, collect, ids_of_files
+from ccr_adapters.data.benchmarks.languages import codes_of, primary_language
 from ccr_adapters.data.benchmarks.problems import OnError, Problems, place
 from ccr_adapters.data.benchmarks.textfiles import clean_text, read_json, read_lines
 from ccr_adapters.errors import DataError, LanguageError
@@ -107,15 +107,14 @@ def dasd_paths(path_file: str | Path, split: str, language: str, *, root: str | 
         raise DataError(
             f"'{path_file}', split '{split}': lists of {lengths} and no {missing}; expected {', '.join(keys)}."
         )
-    languages = [primary_language(code) for code in entry["langs"]]
-    code = primary_language(language)
-    if code not in languages:
-        raise LanguageError(f"'{path_file}', split '{split}', has no '{language}'; it has {', '.join(languages)}.")
-    row = languages.index(code)
+    codes = codes_of(entry["langs"], language)
+    if not codes:
+        raise LanguageError(f"'{path_file}', split '{split}', has no '{language}'; it has {', '.join(entry['langs'])}.")
+    row = entry["langs"].index(codes[0])
     places = [Path(entry[key][row]) for key in keys[:3]]
     folder = Path(root) if root is not None else _root(path_file, places[0])
     captions, names, images = (folder / place_ for place_ in places)
-    return DASDFiles(captions, names, images, code)
+    return DASDFiles(captions, names, images, primary_language(language))
 
 
 def dasd_entries(captions: str | Path, names: str | Path | None = None) -> list[Entry]:
@@ -127,8 +126,9 @@ def dasd_entries(captions: str | Path, names: str | Path | None = None) -> list[
     absent = [name for name in order if name not in by_name]
     if absent:
         raise DataError(f"{place(path)} lacks {len(absent):,} of {len(order):,} names, the first is '{absent[0]}'.")
-    files = {stem(name): (name,) for name in order}
-    pairs = ((stem(name), Caption(text, f"{place(path)}, '{name}'")) for name in order for text in by_name[name])
+    ids = ids_of_files(order)
+    files = {ids[name]: (name,) for name in order}
+    pairs = ((ids[name], Caption(text, f"{place(path)}, '{name}'")) for name in order for text in by_name[name])
     return collect(pairs, files)
 
 
@@ -148,8 +148,9 @@ def dasd_rows(
     """
     problems = Problems(Path(translation).name, on_error)
     english, translated = read_caption_json(source), read_caption_json(translation)
+    ids = ids_of_files(read_names(names) if names is not None else english)
     rows = []
-    for name in dict.fromkeys(read_names(names)) if names is not None else english:
+    for name, image_id in ids.items():
         pair = english.get(name), translated.get(name)
         if pair[0] is None or pair[1] is None:
             problems.report("images without captions", f"'{name}' is in one of the two files alone")
@@ -160,7 +161,7 @@ def dasd_rows(
         else:
             for caption, text in zip(map(clean_text, pair[0]), map(clean_text, pair[1]), strict=True):
                 if caption and text:
-                    rows.append({"image_id": stem(name), "image": name, "caption": caption, "translation": text})
+                    rows.append({"image_id": image_id, "image": name, "caption": caption, "translation": text})
                 else:
                     problems.report("empty captions", f"'{name}' has an empty caption or translation")
     return rows, problems.facts()
@@ -185,4 +186,7 @@ def _root(path_file: Path, captions: Path) -> Path:
     for folder in path_file.resolve().parents:
         if (folder / captions).is_file():
             return folder
-    raise DataError(f"'{captions}', which '{path_file.name}' names, is below none of its folders: pass root=.")
+    raise DataError(
+        f"'{captions}', which '{path_file.name}' names, is below none of the folders that hold that file: move the path file "
+        "into the folder that its paths start from."
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from ccr_adapters.data.benchmarks.languages import primary_language
+from ccr_adapters.data.benchmarks.languages import codes_of
 from ccr_adapters.data.benchmarks.schema import Benchmark, HubCopy, KnownOverlap
 from ccr_adapters.errors import DataError, LanguageError
 
@@ -387,9 +387,9 @@ def check_language(definition: Benchmark, language: str) -> str:
     Raises:
         LanguageError: If the benchmark does not have it; the message lists what it has.
     """
-    code = primary_language(language)
-    if code not in definition.languages:
+    codes = codes_of(definition.languages, language)
+    if not codes:
         raise LanguageError(
             f"{definition.name} has no captions in '{language}'; it has {', '.join(definition.languages)}."
         )
-    return code
+    return codes[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ccr_adapters.data.benchmarks.problems import Problems
 from ccr_adapters.data.benchmarks.textfiles import clean_text
+
+_ENDINGS = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "mp4", "avi", "mkv", "webm"}
 
 
 @dataclass
@@ -34,18 +37,80 @@ class Entry:
     where: str = ""
     files: tuple[str, ...] = ()
 
+    def names(self) -> set[str]:
+        """Its id and the names that its file may have, as they were read."""
+        return {self.image_id, *self.files}
+
     def aliases(self) -> list[str]:
         """What a feature file may call it: the id, and its file names with and without their endings."""
         names = [self.image_id, *self.files]
         return list(dict.fromkeys(key for name in names for key in (name, PurePosixPath(name).name, stem(name))))
 
 
+def own_aliases(entries: Sequence[Entry]) -> list[list[str]]:
+    """The aliases of each entry that mean no other one: of `a/0.jpg` and `b/0.jpg`, neither is `0.jpg`."""
+    every = Counter(key for entry in entries for key in entry.aliases())
+    whole = Counter(key for entry in entries for key in entry.names())
+    return [
+        [key for key in entry.aliases() if every[key] == 1 or (key in entry.names() and whole[key] == 1)]
+        for entry in entries
+    ]
+
+
 def stem(name: str) -> str:
     """A file name without folders and a picture's or video's ending; ids may have dots, which stay."""
-    last = PurePosixPath(name.replace("\\", "/")).name
-    head, dot, ending = last.rpartition(".")
-    known = ending.lower() in {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "mp4", "avi", "mkv", "webm"}
-    return head if dot and known else last
+    return _without_ending(PurePosixPath(name.replace("\\", "/")).name)
+
+
+def _without_ending(name: str) -> str:
+    head, dot, ending = name.rpartition(".")
+    return head if dot and ending.lower() in _ENDINGS else name
+
+
+def ids_of_files(names: Iterable[str]) -> dict[str, str]:
+    """An id for each file name: that without folders and ending, or with what of them tells it from the others."""
+    there = list(dict.fromkeys(names))
+    forms: tuple[Callable[[str], str], ...] = (stem, _without_ending, str)
+    counts = [Counter(map(form, there)) for form in forms]
+    return {
+        name: next(form(name) for form, count in zip(forms, counts, strict=True) if count[form(name)] == 1)
+        for name in there
+    }
+
+
+class FileNames:
+    """Finds rows of a list of files by what captions may call a file.
+
+    The whole path comes first, then the path without its ending, then its last parts.
+
+    Args:
+        names: Paths as they are listed.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+        self._rows: tuple[dict[str, list[int]], ...] = ({}, {}, {})
+        for row, name in enumerate(self.names):
+            parts = name.replace("\\", "/").split("/")
+            tails = ["/".join(parts[start:]) for start in range(1, len(parts))]
+            spellings = (
+                (name,),
+                (_without_ending(name),),
+                (key for tail in tails for key in (tail, _without_ending(tail))),
+            )
+            for rows, keys in zip(self._rows, spellings, strict=True):
+                for key in dict.fromkeys(keys):
+                    rows.setdefault(key, []).append(row)
+
+    def find(self, keys: Iterable[str]) -> list[int]:
+        """Rows of the file that has one of some names: one, none, or several that the names do not tell apart."""
+        several: list[int] = []
+        for key in keys:
+            found = next((rows[key] for rows in self._rows if key in rows), [])
+            if len(found) == 1:
+                return found
+            several = several or found
+        return several
 
 
 def collect(pairs: Iterable[tuple[str, Caption]], files: Mapping[str, tuple[str, ...]] | None = None) -> list[Entry]:

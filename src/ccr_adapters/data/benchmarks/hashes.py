@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ccr_adapters.errors import ImageError
+from ccr_adapters.pixels import BROKEN, as_rgb
 
 _SIDE = 8
 # one band more than differing bits are allowed, so that one band at least is equal (64 = 4 x 13 + 12)
@@ -20,6 +21,8 @@ _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 
 def difference_hash(picture: str | Path | Image.Image) -> np.uint64:
     """Hash a picture: in 9 x 8 grey cells, whether each is brighter than its left neighbour.
+
+    What is hashed is what an encoder sees (`as_rgb`): a file has the hash of its copy that `datasets` turned upright.
 
     Args:
         picture: A path or a PIL image.
@@ -32,12 +35,12 @@ def difference_hash(picture: str | Path | Image.Image) -> np.uint64:
     """
     try:
         if isinstance(picture, Image.Image):
-            grey = picture.convert("L")
+            grey = as_rgb(picture).convert("L")
         else:
             with Image.open(picture) as opened:
                 opened.draft("L", (16 * _SIDE, 16 * _SIDE))  # a JPEG is decoded small
-                grey = opened.convert("L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                grey = as_rgb(opened).convert("L")
+    except BROKEN as error:
         raise ImageError(f"'{picture}' cannot be hashed: {error}.") from error
     # draft stops at some power of two: the box filter takes the mean of whole cells, whatever the size is
     cells = np.asarray(grey.resize((_SIDE + 1, _SIDE), Image.Resampling.BOX), dtype=np.int16)  # (8, 9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 # what users and files write instead of the BCP-47 code
 ALIASES = {"jp": "ja", "cn": "zh", "cz": "cs", "gr": "el", "kr": "ko", "ua": "uk", "vn": "vi", "enc": "en", "iw": "he"}
 # ISO 639-3, as MTEB (`deu-Latn`) and NLLB (`deu_Latn`) spell languages, also the single languages that stand for a group
@@ -31,6 +33,9 @@ ISO_639_3 = {
     "wol": "wo", "xho": "xh", "ydd": "yi", "yid": "yi", "yor": "yo", "zha": "za", "zho": "zh", "zsm": "ms", "zul": "zu",
 }  # fmt: skip
 
+# codes that adapters, translators and benchmarks use for one language: its written forms, its variety, its wider name
+_ONE_LANGUAGE = ({"no", "nb", "nn"}, {"tl", "fil"}, {"qu", "quz"})
+
 
 def primary_language(code: str) -> str:
     """Bring a code to the one that benchmarks are looked up by: the primary subtag of BCP-47.
@@ -47,3 +52,23 @@ def primary_language(code: str) -> str:
     """
     primary = code.strip().lower().replace("_", "-").split("-")[0]
     return ALIASES.get(primary) or ISO_639_3.get(primary) or primary
+
+
+def codes_of(codes: Iterable[str], language: str) -> list[str]:
+    """Those of some codes that mean a language: of its primary code, and if there is none, of another that it has.
+
+    Args:
+        codes: As an adapter or a benchmark spells them.
+        language: As somebody writes it.
+
+    Returns:
+        The codes, in their order.
+
+    Example:
+        >>> codes_of(["de", "no"], "nb"), codes_of(["zh-Hans", "zh-Hant"], "zho"), codes_of(["nb", "nn"], "nn")
+        (['no'], ['zh-Hans', 'zh-Hant'], ['nn'])
+    """
+    there = [(code, primary_language(code)) for code in codes]
+    wanted = primary_language(language)
+    same = [code for code, primary in there if primary == wanted]
+    return same or [code for code, primary in there if any({primary, wanted} <= group for group in _ONE_LANGUAGE)]

@@ -16,7 +16,8 @@ from ccr_adapters.data.benchmarks.schema import KnownOverlap
 from ccr_adapters.errors import DataError
 
 _COCO = re.compile(r"(?:coco_)?(?:(?:train|val|test)20\d\d_)?(\d{12})$", re.IGNORECASE)
-_FLICKR_SECRET = re.compile(r"(\d+)_[0-9a-f]{8,10}(?:_[a-z])?$", re.IGNORECASE)
+# a secret of digits alone is told from the number in an album by its ten places, behind a photo's long number
+_FLICKR_SECRET = re.compile(r"(?:(\d{5,})_(?=\d*[a-f])[0-9a-f]{8,10}|([1-9]\d{7,})_\d{10})(?:_[a-z])?$", re.IGNORECASE)
 _ENDING = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|mp4|avi|mkv|webm|npy)$", re.IGNORECASE)
 _NAMED = 10
 
@@ -34,12 +35,17 @@ def normalise_image_id(name: str | int) -> str:
     Returns:
         The id.
     """
-    text = PurePosixPath(str(name).strip().partition("#")[0].replace("\\", "/")).name
+    text = PurePosixPath(_without_number(name).replace("\\", "/")).name
     text = _ENDING.sub("", text)
     match = _COCO.match(text) or _FLICKR_SECRET.match(text)
     if match:
-        text = match[1]
+        text = match[match.lastindex or 0]
     return text.lstrip("0") or "0" if text.isdigit() else text
+
+
+def _without_number(name: str | int) -> str:
+    """The name of an image, without that of one of its captions."""
+    return str(name).strip().partition("#")[0]
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class Overlap:
     Args:
         ids: Pairs of a test id and the training id that is the same image, by id.
         alike: Pairs of a test id and the training id whose picture looks the same.
-        test_images: Different test images.
-        train_images: Different training images.
+        test_images: Test images of different names.
+        train_images: Training images of different names.
         hashed: Whether pictures were compared too.
         flat: Test pictures without any contrast, which say nothing and were not compared.
     """
@@ -137,10 +143,11 @@ def find_overlap(
     train_of: dict[str, str] = {}
     for name in train_ids:
         train_of.setdefault(normalise_image_id(name), str(name))
-    test_of: dict[str, str] = {}
+    tests: dict[str, str] = {}
     for name in test_ids:
-        test_of.setdefault(normalise_image_id(name), str(name))
-    ids = [(name, train_of[key]) for key, name in test_of.items() if key in train_of]
+        tests.setdefault(_without_number(name), str(name))
+    keys = ((name, normalise_image_id(name)) for name in tests.values())
+    ids = [(name, train_of[key]) for name, key in keys if key in train_of]
     alike: list[tuple[str, str]] = []
     flat = 0
     if train_hashes is not None and test_hashes is not None:
@@ -153,7 +160,8 @@ def find_overlap(
         pairs = near_pairs(np.asarray(test_hashes)[structured], np.asarray(train_hashes), distance)
         named = [(str(test_ids[structured[test]]), str(train_ids[train])) for test, train in pairs]
         alike = list(dict.fromkeys(named))
-    return Overlap(ids, alike, len(test_of), len(train_of), train_hashes is not None, flat)
+    train_images = len({_without_number(name) for name in train_ids})
+    return Overlap(ids, alike, len(tests), train_images, train_hashes is not None, flat)
 
 
 def known_overlaps(benchmark: str) -> tuple[KnownOverlap, ...]:

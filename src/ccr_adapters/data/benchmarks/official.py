@@ -271,7 +271,9 @@ def read_vatex(definition: Benchmark, folder: Path, language: str, problems: Pro
 def read_nrccr_test(definition: Benchmark, folder: Path, language: str, problems: Problems) -> list[Entry]:
     """A test file of the NRCCR authors (MSR-VTT-CN)."""
     names = definition.caption_files[language]
-    return nrccr_entries(_found(definition, (*names, f"TextData/*test*_{nrccr_tag(language)}.caption.txt"), folder))
+    return nrccr_entries(
+        _found(definition, (*names, f"TextData/msrvtt*test*_{nrccr_tag(language)}.caption.txt"), folder)
+    )
 
 
 READERS: Mapping[str, Reader] = {

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.data.benchmarks.bigfile import ArrayFolder, BigFile, OnePerVideo, load_array
-from ccr_adapters.data.benchmarks.entries import Entry, stem
+from ccr_adapters.data.benchmarks.entries import Entry, FileNames, own_aliases
 from ccr_adapters.data.benchmarks.problems import Problems
 from ccr_adapters.data.benchmarks.textfiles import read_lines
 from ccr_adapters.errors import DataError, ImageError
@@ -73,13 +73,18 @@ def report_pictures(kind: str, bad: Sequence[tuple[Entry, str]], asked: int, pro
     )
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 class FolderVisuals:
     """Pictures or videos as files, in a folder or anywhere below it.
 
     Args:
         folder: Where they are.
         video: Whether they are videos, which are not opened here.
-        exact: Whether a name is a path below the folder. Otherwise a file of that name (or id) anywhere below will do.
+        exact: Whether a name is a path below the folder. Otherwise a file of that name (or id) anywhere below will do, if
+            there is one alone.
         where_to_get: For messages.
 
     Raises:
@@ -93,7 +98,7 @@ class FolderVisuals:
         self.video = video
         self.exact = exact
         self.where_to_get = where_to_get
-        self._index: dict[str, Path] | None = None
+        self._index: FileNames | None = None
         self._broken: dict[Path, str | None] = {}
 
     def gallery(self, entries: Sequence[Entry], problems: Problems, official: Sequence[str]) -> Gallery:
@@ -101,36 +106,42 @@ class FolderVisuals:
         kept: list[Entry] = []
         paths: list[Path] = []
         missing: list[tuple[Entry, str]] = []
+        ambiguous: list[tuple[Entry, str]] = []
         broken: list[tuple[Entry, str]] = []
-        for entry in entries:
-            path = self._find(entry)
-            if path is None:
+        for entry, own in zip(entries, own_aliases(entries), strict=True):
+            found = self._find(entry, own)
+            if not found:
                 missing.append((entry, entry.files[0] if entry.files else entry.image_id))
-            elif self._check(path) is not None:
-                broken.append((entry, f"{path.name} ({self._check(path)})"))
+            elif len(found) > 1:
+                there = [path.relative_to(self.folder).as_posix() for path in found]
+                ambiguous.append((entry, f"{entry.image_id} ({_some(there)})"))
+            elif self._check(found[0]) is not None:
+                broken.append((entry, f"{found[0].name} ({self._check(found[0])})"))
             else:
                 kept.append(entry)
-                paths.append(path)
+                paths += found
         get = f" in '{self.folder}'" + (f". {self.where_to_get.rstrip('.')}" if self.where_to_get else "")
         report_pictures("missing", missing, len(entries), problems, get)
+        report_pictures("ambiguous", ambiguous, len(entries), problems, f" in '{self.folder}'")
         report_pictures("broken", broken, len(entries), problems, f" in '{self.folder}'")
         return Gallery(kept, videos=paths) if self.video else Gallery(kept, pictures=paths)
 
-    def _find(self, entry: Entry) -> Path | None:
+    def _find(self, entry: Entry, keys: Sequence[str]) -> list[Path]:
+        """The file: one, none, or several that are called so."""
         for name in entry.files:
             direct = self.folder / name
             if direct.is_file():
-                return direct
+                return [direct]
         if self.exact:
-            return None
+            return []
         if self._index is None:
-            self._index = {}
+            names: list[str] = []
             for root, folders, files in os.walk(self.folder):
                 folders.sort()
-                for name in sorted(files):
-                    self._index.setdefault(name, Path(root, name))
-                    self._index.setdefault(stem(name), Path(root, name))
-        return next((self._index[key] for key in entry.aliases() if key in self._index), None)
+                below = Path(root).relative_to(self.folder)
+                names += [(below / name).as_posix() for name in sorted(files)]
+            self._index = FileNames(names)
+        return [self.folder / self._index.names[row] for row in self._index.find(keys)]
 
     def _check(self, path: Path) -> str | None:
         if path not in self._broken:
@@ -157,6 +168,7 @@ class FeatureVisuals:
     def __init__(self, features: Features) -> None:
         self.table: Mapping[str, np.ndarray] | None = None
         self.array: np.ndarray | None = None
+        self.listed: FileNames | None = None
         self.name = "features"
         if isinstance(features, np.ndarray):
             self.array = features
@@ -183,7 +195,7 @@ class FeatureVisuals:
             if beside is not None:
                 ids = [line.strip() for line in read_lines(beside)]
                 self._check_length(len(ids), f"'{beside.name}'")
-                self.table = {stem(name): self.array[row] for row, name in enumerate(ids)}
+                self.listed = FileNames(ids)
         else:
             raise DataError(f"There are no features at '{path}'.")
 
@@ -191,32 +203,46 @@ class FeatureVisuals:
         if self.array is not None and len(self.array) != names:
             raise DataError(f"{self.name}: {len(self.array):,} rows of features for {names:,} ids of {what}.")
 
+    def _rows(self, official: Sequence[str]) -> Any:
+        """Features by id, or by number where a list of ids was beside them."""
+        if self.array is None or self.listed is not None:
+            return self.table if self.array is None else self.array
+        self._check_length(len(official), "the official list")
+        found: dict[str, np.ndarray] = {}
+        for row, image_id in enumerate(official):
+            found.setdefault(image_id, self.array[row])
+        return found
+
+    def _keys(self, aliases: Sequence[str], table: Any) -> list[Any]:
+        """Where an image's features are: in one place, in none, or in several rows of a list."""
+        return [key for key in aliases if key in table][:1] if self.listed is None else self.listed.find(aliases)
+
     def gallery(self, entries: Sequence[Entry], problems: Problems, official: Sequence[str]) -> Gallery:
         """Take each entry's features."""
-        table: Any = self.table
-        if table is None and self.array is not None:
-            self._check_length(len(official), "the official list")
-            array, table = self.array, {}
-            for row, image_id in enumerate(official):
-                table.setdefault(image_id, array[row])
-        if table is None:
-            raise DataError(f"{self.name} hold nothing.")
+        table = self._rows(official)
         kept: list[Entry] = []
-        keys: list[str] = []
+        keys: list[Any] = []
         missing: list[str] = []
-        for entry in entries:
-            key = next((key for key in entry.aliases() if key in table), None)
-            if key is None:
+        several: list[str] = []
+        for entry, own in zip(entries, own_aliases(entries), strict=True):
+            found = self._keys(own, table)
+            if not found:
                 missing.append(entry.image_id)
+            elif len(found) > 1 and self.listed is not None:
+                several.append(f"'{entry.image_id}' ({_some([self.listed.names[row] for row in found])})")
             else:
                 kept.append(entry)
-                keys.append(key)
-        if missing:
-            problems.report(
-                "images without features",
-                f"{self.name} lack {len(missing):,} of {len(entries):,} images: {', '.join(missing[:3])}",
-                count=len(missing),
-            )
+                keys += found
+        for kind, bad, lack in (
+            ("without features", missing, "lack"),
+            ("with several features", several, "have several rows for"),
+        ):
+            if bad:
+                problems.report(
+                    f"images {kind}",
+                    f"{self.name} {lack} {len(bad):,} of {len(entries):,} images: {', '.join(bad[:3])}",
+                    count=len(bad),
+                )
         if not keys:
             return Gallery([])
         if table[keys[0]].ndim == 1:
