@@ -92,6 +92,13 @@ def test_a_list_whose_names_folders_alone_tell_apart(write, tmp_path):
     assert found.image_ids == ["1"]
 
 
+def test_a_list_that_names_an_image_twice(captions, tmp_path):
+    np.save(tmp_path / "x.npy", VECTORS)
+    (tmp_path / "x.txt").write_text("a.jpg\nb.jpg\na.jpg\n")
+    with pytest.raises(DataError, match=r"have several rows for 1 of 2 images: 'a' \(a\.jpg, a\.jpg\)"):
+        load_nrccr(captions, "de", features=tmp_path / "x.npy")
+
+
 def test_images_of_one_base_name_do_not_share_a_feature(write):
     folder = write("x_de.caption.txt", "b/0.jpg#de#0 eins", "a/0.jpg#de#0 zwei")
     with pytest.raises(DataError, match="lack 2 of 2 images: b/0, a/0"):

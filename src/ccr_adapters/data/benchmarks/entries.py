@@ -89,27 +89,31 @@ class FileNames:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = list(names)
-        self._rows: tuple[dict[str, list[int]], ...] = ({}, {}, {})
+        # by how exact a spelling is; one row each, for lists are long and names seldom come twice
+        self._first: tuple[dict[str, int], ...] = ({}, {}, {})
+        self._more: tuple[dict[str, list[int]], ...] = ({}, {}, {})
         for row, name in enumerate(self.names):
             parts = name.replace("\\", "/").split("/")
             tails = ["/".join(parts[start:]) for start in range(1, len(parts))]
-            spellings = (
-                (name,),
-                (_without_ending(name),),
-                (key for tail in tails for key in (tail, _without_ending(tail))),
-            )
-            for rows, keys in zip(self._rows, spellings, strict=True):
-                for key in dict.fromkeys(keys):
-                    rows.setdefault(key, []).append(row)
+            self._add(row, 0, name)
+            self._add(row, 1, _without_ending(name))
+            for key in {*tails, *map(_without_ending, tails)}:
+                self._add(row, 2, key)
+
+    def _add(self, row: int, level: int, key: str) -> None:
+        first = self._first[level].setdefault(key, row)
+        if first != row:
+            self._more[level].setdefault(key, [first]).append(row)
 
     def find(self, keys: Iterable[str]) -> list[int]:
         """Rows of the file that has one of some names: one, none, or several that the names do not tell apart."""
         several: list[int] = []
         for key in keys:
-            found = next((rows[key] for rows in self._rows if key in rows), [])
-            if len(found) == 1:
-                return found
-            several = several or found
+            level = next((level for level, first in enumerate(self._first) if key in first), None)
+            if level is not None and key not in self._more[level]:
+                return [self._first[level][key]]
+            if level is not None:
+                several = several or self._more[level][key]
         return several
 
 
