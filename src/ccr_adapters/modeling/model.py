@@ -389,7 +389,8 @@ class CCRModel(CaptionPasses):
             kwargs: Those arguments.
 
         Raises:
-            ConfigError: If `dtype` is no precision that weights can be written in.
+            ConfigError: If `dtype` is no precision that weights can be written in, the hash of the base was lost to float16, or
+                the tokenizer of a vocabulary is not there.
             LanguageError: If there is no such language, or none at all.
             TypeError: If an argument has another name.
         """

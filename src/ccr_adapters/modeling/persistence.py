@@ -66,6 +66,11 @@ def save_model(
         raise LanguageError("There is no language to save; add one with add_language(...).")
     for code in codes:
         model.known_language(code)
+    if model.base.dtype == torch.float16 and model.verified_sha256 is None:
+        raise ConfigError(
+            "The base is in float16, and the hash of its rounded weights is not that of the base. Load it in float32 or "
+            "bfloat16, or save before model.half(); `dtype='float16'` writes the adapter alone in half precision."
+        )
     config = model.config
     target = Path(save_directory)
     name, sha256 = _base_name(model, target), model.base_sha256()
