@@ -170,11 +170,18 @@ def change(name, old, new):
     return apply
 
 
+def without_hash(folder):
+    values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**values, "base_sha256": None}), encoding="utf-8")
+
+
 BAD = {
     "no folder": (shutil.rmtree, "is no folder"),
     "no config": (lambda folder: (folder / CONFIG).unlink(), r"'config\.json' is missing.*adapter repository\?"),
     "another model": (change(CONFIG, '"ccr"', '"bert"'), "holds a 'bert' model"),
     "no language": (change(CONFIG, '"languages": {', '"languages": {}, "pooling": null, "x": {'), "Unknown key"),
+    "no hash": (without_hash, "does not say which weights its base has.*is None; expected 64"),
+    "a cut hash": (change(CONFIG, '"base_sha256": "', '"base_sha256": "x'), "does not say which weights its base has"),
     "a pickle": (
         lambda folder: (folder / "adapter_model.bin").write_bytes(b"x"),
         r"holds a pickle, adapter_model\.bin",

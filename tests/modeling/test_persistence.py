@@ -167,6 +167,30 @@ def test_the_precision_of_the_base_can_be_chosen(build, english, tmp_path):
         CCRModel.from_pretrained(tmp_path, dtype=torch.float16)
 
 
+@pytest.mark.parametrize("lost", ["half", "loaded"])
+def test_a_base_whose_hash_was_lost_to_float16_is_not_saved(lost, build, bases, english, tmp_path):
+    if lost == "half":
+        model = build("clip", "de").half()
+    else:
+        model = CCRModel.from_base(bases["clip"], dtype=torch.float16)
+        model.add_language("de", DASDConfig(r=4))
+    with pytest.raises(ConfigError, match="in float16.*is not that of the base. Load it in float32 or bfloat16"):
+        model.save_pretrained(tmp_path / "de")
+    assert not (tmp_path / "de").exists()
+    build("clip", "de").save_pretrained(tmp_path / "de")
+    loaded = CCRModel.from_pretrained(tmp_path / "de").half()  # its hash is known
+    loaded.save_pretrained(tmp_path / "again")
+    assert CCRModel.from_pretrained(tmp_path / "again").encode_text(english).shape == (6, 24)
+
+
+def test_a_vocabulary_on_a_base_in_bfloat16_comes_back_as_it_was(bases, german, german_tokenizer, stir, tmp_path):
+    model = CCRModel.from_base(bases["clip"], dtype=torch.bfloat16)
+    model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    stir(model).save_pretrained(tmp_path)
+    loaded = CCRModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert torch.equal(loaded.encode_text(german), model.encode_text(german))
+
+
 def test_saving_again_replaces_what_was_there(build, english, german_tokenizer, stir, tmp_path):
     model = build("clip")
     model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
@@ -283,6 +307,19 @@ def test_a_base_at_hand_needs_no_files(tiny_clip, base_tokenizer, english, stir,
     other = CCRProcessor(base_tokenizer, base_max_length=24)
     loaded = CCRModel.from_pretrained(tmp_path, base=tiny_clip(), processor=other)
     same(loaded.encode_text(english), model.encode_text(english))
+
+
+def test_a_tokenizer_is_refused_where_there_is_no_processor_to_keep_it(
+    tiny_clip, bases, build, german_tokenizer, tmp_path
+):
+    with pytest.raises(ConfigError, match="has no processor to keep the language's `tokenizer`"):
+        CCRModel.from_base(tiny_clip()).add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    model = build("clip")
+    model.add_language("de", DASDConfig(r=4), tokenizer=german_tokenizer)
+    model.save_pretrained(tmp_path / "de")
+    model.processor = None
+    with pytest.raises(ConfigError, match="'de' has a vocabulary of its own, and the model no processor"):
+        model.save_pretrained(tmp_path / "again")
 
 
 @pytest.mark.parametrize("name", ["", "/no/such/place", "no_such_folder", "a/b/c", "../../etc"])

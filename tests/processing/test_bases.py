@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from transformers import BertConfig
 
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data import tiny_clip_path
 from ccr_adapters.errors import AdapterError
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import read_tokenizer, resolve_base
 
 
 def test_places(tmp_path, monkeypatch):
@@ -30,6 +31,12 @@ def test_places(tmp_path, monkeypatch):
 def test_a_path_to_nothing_is_no_repository(name, tmp_path):
     with pytest.raises(AdapterError, match=rf"The base '{name}' is not here.*`base=`"):
         resolve_base(name, tmp_path)
+
+
+def test_a_language_whose_tokenizer_knows_no_words_is_refused(tmp_path):
+    BertConfig().save_pretrained(tmp_path)  # from which transformers makes a tokenizer without a vocabulary
+    with pytest.raises(AdapterError, match="knows no words; its files are missing"):
+        read_tokenizer(tmp_path)
 
 
 def test_an_adapter_names_the_packaged_base_and_not_this_machine(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoConfig
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig, VocabularyConfig
-from ccr_adapters.errors import CaptionError, ConfigError, ImageError, LanguageError
+from ccr_adapters.errors import AdapterError, CaptionError, ConfigError, ImageError, LanguageError
 from ccr_adapters.processing import CCRProcessor
 
 
@@ -28,6 +30,24 @@ def test_a_base_says_how_long_its_captions_are(bases):
     assert {name: found.base_max_length for name, found in lengths.items()} == dict.fromkeys(bases, 24)
     assert [name for name, found in lengths.items() if found.pad_to_max_length] == ["siglip"]
     assert [name for name, found in lengths.items() if found.image_processor is not None] == ["clip", "siglip"]
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "bert", "xlmr"])
+def test_a_base_without_its_tokenizer_is_refused(name, bases, tmp_path):
+    """transformers makes an empty tokenizer where the files are missing, to which all words are one."""
+    folder = tmp_path / "base"
+    shutil.copytree(bases[name], folder, ignore=shutil.ignore_patterns("*token*"))
+    with pytest.raises(AdapterError, match=r"[Tt]okenizer.*Save it beside the model.*or pass `processor=`"):
+        CCRProcessor.for_base(folder, AutoConfig.from_pretrained(folder))
+
+
+def test_a_base_without_its_image_processor_is_refused(bases, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(bases["clip"], folder, ignore=shutil.ignore_patterns("preprocessor_config.json"))
+    with pytest.raises(
+        AdapterError, match="The image processor of the base .* cannot be read.*Save it beside the model"
+    ):
+        CCRProcessor.for_base(folder, AutoConfig.from_pretrained(folder))
 
 
 def test_captions(processor, english, german):

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
 
 from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.dasd.families import anatomy_of
 from ccr_adapters.errors import AdapterError, first_line
 from ccr_adapters.modeling.adapter_folder import written_aside
+from ccr_adapters.modeling.loading import load_base
 from ccr_adapters.processing import CCRProcessor
 from ccr_adapters.processing.bases import resolve_base
 from ccr_adapters.processing.repository import TOKENIZER_FILES
@@ -46,18 +46,22 @@ def trim_base(
         Name, tokens before and after, bytes before and after, texts that were compared.
 
     Raises:
-        AdapterError: If its table has another size than its tokenizer needs, or a vector would change.
+        AdapterError: If its files lack weights or a tokenizer, its table has another size than its tokenizer needs, or a vector
+            would change.
         ConfigError: If the tokenizer cannot be trimmed.
     """
     place = resolve_base(name)
     try:
-        model: Any = AutoModel.from_pretrained(place, **hub)
-        tokenizer = AutoTokenizer.from_pretrained(place, **hub)
+        model: Any = load_base(place, **hub)
     except (OSError, ValueError) as error:
         raise AdapterError(
             f"'{name}' is neither an adapter nor a base that transformers can load ({first_line(error)})."
         ) from error
     model.eval()
+    processor = CCRProcessor.for_base(place, model.config, **hub)
+    tokenizer = processor.tokenizer
+    if processor.lowercase:
+        texts = [text.lower() for text in texts]  # as captions are read, whatever the tokenizer does with capitals
     used = ids_in_use(tokenizer, texts) if texts else ids_of_scripts(tokenizer, languages)
     smaller, old = trim_tokenizer(tokenizer, used)
     check_same(tokenizer, smaller, old, texts)
@@ -76,9 +80,8 @@ def trim_base(
         )
     with written_aside(target) as aside:
         (model if dtype is None else model.to(dtype)).save_pretrained(str(aside))
-        image_processor = CCRProcessor.for_base(place, model.config, **hub).image_processor
-        if image_processor is not None:
-            image_processor.save_pretrained(str(aside))
+        if processor.image_processor is not None:
+            processor.image_processor.save_pretrained(str(aside))
         smaller.save_pretrained(str(aside))
         kept = _token_bytes(aside)
     with TemporaryDirectory() as folder:

@@ -111,7 +111,8 @@ class LanguageHost(PreTrainedModel):
             head: A mapping of its captions and pictures into a space of their own (NRCCR); default: the base's space.
 
         Raises:
-            ConfigError: If a vocabulary has no tokenizer or fewer rows than it, or the base takes no captions so long.
+            ConfigError: If a vocabulary has no tokenizer or fewer rows than it, no processor is there to keep that, or the base
+                takes no captions so long.
             LanguageError: If the code is taken or reserved.
         """
         self.check_new_language(code)
@@ -121,6 +122,7 @@ class LanguageHost(PreTrainedModel):
         longest = self.processor.base_max_length if self.processor else caption_limit(self.base.config)
         if max_length is not None and not 2 <= max_length <= longest:
             raise ConfigError(f"`max_length` is {max_length}; the base takes 2 to {longest} tokens.")
+        _check_tokenizer(tokenizer, vocabulary, self.processor)
         table: Vocabulary | None = None
         if tokenizer is not None:
             end = end_token_id(tokenizer)
@@ -132,12 +134,11 @@ class LanguageHost(PreTrainedModel):
             table = Vocabulary(vocabulary, encoder.token_width, source=source, touched=touched)
             if isinstance(adapter, DASDConfig) and adapter.pooling_token_id is None:
                 adapter.pooling_token_id = end
-        elif vocabulary is not None:
-            raise ConfigError("A vocabulary needs the `tokenizer` that makes its ids.")
         self.inject(adapter, code)
         parameter = next(self.base.parameters())
         if table is not None:
-            self.vocabularies[code] = table.to(parameter.device)
+            # as loading does it, so that what is saved is what comes back
+            self.vocabularies[code] = table.to(parameter.device, self.base.dtype)
         if head is not None:
             # one head reads the language and its source
             head = replace(head, positions=head.positions or longest)
@@ -416,6 +417,17 @@ def _keep_still(module: nn.Module) -> None:
     for name, child in module.named_children():
         if name == "base_layer" or not isinstance(module, BaseTunerLayer):
             _keep_still(child)
+
+
+def _check_tokenizer(tokenizer: Any, vocabulary: VocabularyConfig | None, processor: CCRProcessor | None) -> None:
+    """Refuse a vocabulary without its tokenizer, and a tokenizer that nothing would keep."""
+    if tokenizer is None and vocabulary is not None:
+        raise ConfigError("A vocabulary needs the `tokenizer` that makes its ids.")
+    if tokenizer is not None and processor is None:
+        raise ConfigError(
+            "The model has no processor to keep the language's `tokenizer`. Give it the base's: from_base(model, "
+            "processor=CCRProcessor(...))."
+        )
 
 
 def _linear_maps(base: nn.Module, blocks_name: str) -> set[str]:

@@ -63,8 +63,18 @@ def write_language(
 
     Returns:
         The configuration of the vocabulary as it was written; `None` where there is none.
+
+    Raises:
+        ConfigError: If the language has a vocabulary, and the model not its tokenizer.
     """
     revision = model.config.base_revision
+    processor = model.processor
+    tokenizer = None if processor is None else processor.languages.get(code, (None,))[0]
+    if code in model.vocabularies and tokenizer is None:
+        raise ConfigError(
+            f"Language {code!r} has a vocabulary of its own, and the model no processor that holds its tokenizer. Load the "
+            "model with `processor=`."
+        )
     write_adapter(folder, model.base, code, base_name=base_name, revision=revision, dtype=dtype)
     plan: VocabularyConfig | None = None
     if code in model.vocabularies:
@@ -75,8 +85,8 @@ def write_language(
         write_tensors(folder / VOCABULARY_WEIGHTS, state, dtype)
     if code in model.heads:
         write_tensors(folder / HEAD_WEIGHTS, model.heads[code].state_dict(), dtype)
-    if model.processor is not None and model.processor.languages.get(code, (None,))[0] is not None:
-        model.processor.languages[code][0].save_pretrained(str(folder))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(folder))
     return plan
 
 

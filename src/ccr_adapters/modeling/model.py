@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
@@ -25,13 +25,14 @@ from ccr_adapters.modeling.auto_language import AUTO, resolve_auto
 from ccr_adapters.modeling.chunks import map_in_chunks, splits
 from ccr_adapters.modeling.encoding import encode_ids, encode_image, encode_source, encode_text, map_visual
 from ccr_adapters.modeling.encoding_video import encode_frames, encode_video
+from ccr_adapters.modeling.loading import load_base
 from ccr_adapters.modeling.passes import CaptionPasses
 from ccr_adapters.modeling.persistence import load_languages, load_model, save_model
 from ccr_adapters.modeling.towers import pooler_output
 from ccr_adapters.modeling.upload import Pushed, push_model
 from ccr_adapters.modeling.warm_start import start_from
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import NO_REMOTE_CODE, TINY_CLIP, resolve_base
+from ccr_adapters.processing.bases import TINY_CLIP, resolve_base
 from ccr_adapters.processing.captions import check_captions
 from ccr_adapters.processing.language_id import MIN_CONFIDENCE
 
@@ -87,7 +88,7 @@ class CCRModel(CaptionPasses):
             kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, by default float32, `token`, `local_files_only`, ...).
 
         Raises:
-            AdapterError: If the base cannot be loaded.
+            AdapterError: If the base cannot be loaded, or its files lack weights.
             ConfigError: If its captions cannot be followed, or `pooling` is given for one that has its own.
         """
         if isinstance(base, PreTrainedModel):
@@ -95,9 +96,9 @@ class CCRModel(CaptionPasses):
         else:
             name = str(base)
             # left to itself transformers takes the precision of the file, and float16 cannot be trained in
-            kwargs = {"dtype": torch.float32} | NO_REMOTE_CODE | kwargs
+            kwargs = {"dtype": torch.float32} | kwargs
             try:
-                module = AutoModel.from_pretrained(resolve_base(name), revision=revision or "main", **kwargs)
+                module = load_base(resolve_base(name), revision=revision or "main", **kwargs)
             except (OSError, ValueError) as error:
                 raise AdapterError(f"The base '{name}' cannot be loaded ({first_line(error)}).") from error
         if processor is None and name:
@@ -388,7 +389,8 @@ class CCRModel(CaptionPasses):
             kwargs: Those arguments.
 
         Raises:
-            ConfigError: If `dtype` is no precision that weights can be written in.
+            ConfigError: If `dtype` is no precision that weights can be written in, the hash of the base was lost to float16, or
+                the tokenizer of a vocabulary is not there.
             LanguageError: If there is no such language, or none at all.
             TypeError: If an argument has another name.
         """

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
 from ccr_adapters.errors import AdapterError, ConfigError, LanguageError, first_line
@@ -22,11 +21,12 @@ from ccr_adapters.modeling.fingerprint import remembered_sha256
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import load_language, precision_of, write_language
 from ccr_adapters.modeling.layout import earlier_files, files_below, remove_leftovers
+from ccr_adapters.modeling.loading import load_base
 from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_for
 from ccr_adapters.modeling.shelf import Place
 from ccr_adapters.modeling.upload import check_folder, upload
 from ccr_adapters.processing import CCRProcessor
-from ccr_adapters.processing.bases import NO_REMOTE_CODE, TINY_CLIP, resolve_base, weight_files
+from ccr_adapters.processing.bases import TINY_CLIP, resolve_base, weight_files
 from ccr_adapters.processing.devices import default_device
 from ccr_adapters.processing.repository import at_commit, elsewhere, hub_arguments, inside, read_config
 
@@ -66,6 +66,11 @@ def save_model(
         raise LanguageError("There is no language to save; add one with add_language(...).")
     for code in codes:
         model.known_language(code)
+    if model.base.dtype == torch.float16 and model.verified_sha256 is None:
+        raise ConfigError(
+            "The base is in float16, and the hash of its rounded weights is not that of the base. Load it in float32 or "
+            "bfloat16, or save before model.half(); `dtype='float16'` writes the adapter alone in half precision."
+        )
     config = model.config
     target = Path(save_directory)
     name, sha256 = _base_name(model, target), model.base_sha256()
@@ -141,7 +146,7 @@ def load_model(
     codes = wanted(own, codes, name)  # before a base is loaded for nothing
     found = _find_base(own, base, folder, how, hub)
     if found.place is not None and processor is None:
-        lies, revision = resolve_base(found.place, folder), own.base_revision or "main"
+        lies, revision = resolve_base(found.place, folder), found.revision or "main"
         processor = CCRProcessor.for_base(lies, found.module.config, revision=revision, **elsewhere(hub))
     chosen = {code: own.languages[code] for code in codes}
     own.languages = {}
@@ -161,12 +166,14 @@ class _Base:
     Args:
         module: The model.
         place: What its processor can be loaded from; `None` where that is not known.
+        revision: Of that place; `None` is its newest.
         files: Those that it was loaded from just now.
         beside: Its folder, where the adapter names it by a path of its own.
     """
 
     module: Any
     place: str | None
+    revision: str | None = None
     files: Sequence[Path] = ()
     beside: Path | None = None
 
@@ -186,23 +193,23 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
     """
     named = own.base_model_name_or_path
     if base is not None and not isinstance(base, (str, os.PathLike)):
-        return _Base(base, named)
+        return _Base(base, named, own.base_revision)
     if base is None and named is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
     place = resolve_base(str(named if base is None else base), folder)
+    # the adapter's revision is a commit of the repository that it names, which a mirror does not have
+    revision = own.base_revision if base is None or str(base) == named else None
     try:
-        module = AutoModel.from_pretrained(
-            place, revision=own.base_revision or "main", **_chosen(how), **NO_REMOTE_CODE, **elsewhere(hub)
-        )
+        module = load_base(place, revision=revision or "main", **_chosen(how), **elsewhere(hub))
     except (OSError, ValueError) as error:
         raise AdapterError(
             f"The base '{place}' that this adapter needs cannot be loaded ({first_line(error)}). Say where it is, or "
             "load it yourself and pass it, with `base=`."
         ) from error
-    files = weight_files(place, own.base_revision, hub.get("cache_dir"))
+    files = weight_files(place, revision, hub.get("cache_dir"))
     named_by_path = base is None and named not in (place, TINY_CLIP) and not Path(str(named)).is_absolute()
     beside = Path(place).resolve() if named_by_path and Path(place).is_dir() else None
-    return _Base(module, place, files, beside)
+    return _Base(module, place, revision, files, beside)
 
 
 def _chosen(how: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
     folders = language_folders(config)
     if not folders:
         raise AdapterError(f"'{folder}' holds no language; there is nothing to push.")
+    if not re.fullmatch("[0-9a-f]{64}", config.base_sha256 or ""):
+        raise AdapterError(
+            f"'{folder}' does not say which weights its base has (`base_sha256` in config.json is {config.base_sha256!r}; "
+            "expected 64 hexadecimal digits). Save the adapter again."
+        )
     base, names = carried_base(config), files_below(folder)
     pickles = [name for name in names if is_pickle(name)]
     if pickles and not among_others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from ccr_adapters.errors import AdapterError, first_line
 NO_REMOTE_CODE = {"trust_remote_code": False}
 TINY_CLIP = "tiny_clip"
 """Name of the packaged base; adapters name it so, since its folder differs from machine to machine."""
+_BESIDE_THE_MODEL = "Save it beside the model, with tokenizer.save_pretrained(folder), or pass `processor=`."
 
 
 def resolve_base(name: str | Path, beside: Path | None = None) -> str:
@@ -53,7 +55,37 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise AdapterError(
             f"The tokenizer in '{folder}' cannot be read ({first_line(error)}). Download its files again."
         ) from error
+    if knows_no_words(found):
+        raise AdapterError(f"The tokenizer in '{folder}' knows no words; its files are missing. Download them again.")
     return found
+
+
+def read_base_tokenizer(place: str | Path, **how: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base, which lies beside its weights.
+
+    Args:
+        place: What transformers can load it from.
+        how: What `from_pretrained` of transformers takes (`revision`, `token`, `local_files_only`, ...).
+
+    Raises:
+        AdapterError: If it is not there, or cannot be read.
+    """
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(place), **{**NO_REMOTE_CODE, **how})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(
+            f"The tokenizer of the base '{place}' cannot be read ({first_line(error)}). {_BESIDE_THE_MODEL}"
+        ) from error
+    if knows_no_words(found):
+        raise AdapterError(
+            f"The base '{place}' has no files of its tokenizer, and every word would be the same one. {_BESIDE_THE_MODEL}"
+        )
+    return found
+
+
+def knows_no_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether there is nothing in it but special tokens: where its files are missing, transformers makes such a one."""
+    return set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
 
 
 def weight_files(place: str, revision: str | None = None, cache_dir: str | Path | None = None) -> list[Path]:

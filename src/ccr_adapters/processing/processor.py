@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers import AutoConfig, AutoImageProcessor, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, LanguageConfig
 from ccr_adapters.dasd.families import anatomy_of, caption_limit
-from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError
-from ccr_adapters.processing.bases import NO_REMOTE_CODE, read_tokenizer, resolve_base
+from ccr_adapters.errors import AdapterError, ConfigError, ImageError, LanguageError, first_line
+from ccr_adapters.processing.bases import NO_REMOTE_CODE, read_base_tokenizer, read_tokenizer, resolve_base
 from ccr_adapters.processing.captions import (
     TokenizedCaptions,
     check_captions,
@@ -213,12 +213,20 @@ class CCRProcessor:
             base: Repository or folder.
             base_config: Its configuration.
             kwargs: What `from_pretrained` of transformers takes (`revision`, `token`, `local_files_only`, ...).
+
+        Raises:
+            AdapterError: If its tokenizer or its image processor is not there, or cannot be read.
         """
-        kwargs = {**NO_REMOTE_CODE, **kwargs}
-        tokenizer = AutoTokenizer.from_pretrained(str(base), **kwargs)
+        tokenizer = read_base_tokenizer(base, **kwargs)
         image_processor = None
         if hasattr(base_config, "vision_config"):
-            image_processor = AutoImageProcessor.from_pretrained(str(base), **kwargs)
+            try:
+                image_processor = AutoImageProcessor.from_pretrained(str(base), **{**NO_REMOTE_CODE, **kwargs})
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise AdapterError(
+                    f"The image processor of the base '{base}' cannot be read ({first_line(error)}). Save it beside the model, "
+                    "with image_processor.save_pretrained(folder), or pass `processor=`."
+                ) from error
         anatomy = anatomy_of(base_config)
         longest = caption_limit(base_config)
         if not (anatomy and anatomy.fixed_length):
