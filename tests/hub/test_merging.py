@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 
 import pytest
 import torch
@@ -103,6 +104,20 @@ def test_a_base_that_nobody_else_has_goes_along(hub, build, bases, english, tmp_
     shutil.rmtree(tmp_path / "run")
     assert "base/model.safetensors" in hub.repositories["org/whole"].files()
     same(encoded(CCRModel.from_pretrained("org/whole"), english, "de"), encoded(model, english, "de"))
+
+
+def test_a_base_goes_along_from_a_temporary_folder_that_is_a_link(hub, build, bases, tmp_path, monkeypatch):
+    """As on macOS, where `/var` is one."""
+    shutil.copytree(bases["clip"], tmp_path / "models/clip")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    model = CCRModel.from_base("models/clip")
+    model.add_language("de", DASDConfig(r=4, generator_rank=4))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    model.push_to_hub("org/whole", token=OWNER)
+    files = hub.repositories["org/whole"].files()
+    assert json.loads(files[CONFIG])["base_model_name_or_path"] == "base"
 
 
 def config(sha, **values):

@@ -24,33 +24,43 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.processing.repository import read_json
+from ccr_adapters.processing.repository import CONFIG, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VOCABULARY_WEIGHTS = "vocabulary.safetensors"
 HEAD_WEIGHTS = "head.safetensors"
 PEFT_PREFIX = "base_model.model."
+ASIDE = ".saving-"
+"""How the name of a folder begins that is written into until all is there; a save that was killed leaves it."""
 
 
 @contextmanager
 def written_aside(folder: str | Path) -> Iterator[Path]:
-    """Write into a temporary folder beside the target, and move the files over when all is written.
+    """Write into a temporary folder, and move the files over when all is written.
 
-    Configurations go last, so that a folder with a configuration is a whole one.
+    What configurations are replaced go first, and the new ones come last, `config.json` at the very end: a folder that has
+    it is whole, and one that was left halfway says that it is missing, rather than load as a mixture of two.
+
+    Raises:
+        AdapterError: If the target is a file.
     """
-    target = Path(folder)
+    target = Path(folder).resolve()  # a link may lead to another file system
     if target.is_file():
         raise AdapterError(f"'{target}' is a file; expected a folder to save into.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    # files are renamed, which they can be inside one file system only: a target that is there may be a mount point
+    aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=target if target.is_dir() else target.parent))
     try:
         yield aside
-        files = sorted(path for path in aside.rglob("*") if path.is_file())
-        for path in sorted(files, key=lambda path: path.suffix == ".json"):
-            destination = target / path.relative_to(aside)
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, destination)
+        files = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
+        files.sort(key=lambda name: (name.suffix == ".json", -len(name.parts), name.name == CONFIG))
+        for name in reversed(files):
+            if name.suffix == ".json":
+                (target / name).unlink(missing_ok=True)
+        for name in files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside / name, target / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -88,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. Is this an adapter repository?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AdapterError(f"'{path}' is no valid JSON ({error}). Download it again.") from error
