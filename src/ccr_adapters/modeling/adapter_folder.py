@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -80,11 +82,32 @@ def read_adapter_config(folder: Path) -> PeftConfig:
             f"Unknown key{'s' if len(unknown) > 1 else ''} in '{path}': {', '.join(unknown)}. Check the spelling, or update "
             "ccr-adapters and peft if the file is newer."
         )
+    _refuse_patterns(values, path)
     values.pop("peft_type")
     try:
         return config_class(**values)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"'{path}': {error}") from error
+
+
+# a name, or a pattern that takes no longer than one
+_PLAIN = re.compile(r"\^?(?:[\w.-]|\\\.)+\$?")
+
+
+def _refuse_patterns(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse a configuration that names modules by regular expressions, which may take for ever.
+
+    `write_adapter` writes lists of names.
+    """
+    for key, value in values.items():
+        if key.endswith(("_modules", "_pattern")):
+            names = [value] if isinstance(value, str) else value or ()
+            if not isinstance(names, (list, tuple, dict)) or not all(
+                isinstance(name, str) and _PLAIN.fullmatch(name) for name in names
+            ):
+                raise AdapterError(
+                    f"'{path}': `{key}` is {str(value)[:80]!r}; expected plain names of modules, no regular expression."
+                )
 
 
 @contextmanager
@@ -191,9 +214,22 @@ def write_adapter(
     values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     # by which AutoPeftModel finds the class of the base
     mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    if isinstance(values.get("target_modules"), str):
+        # a regular expression: what it found is written, since one that a stranger wrote would not be run
+        values.update(target_modules=_adapted(base, code), exclude_modules=None)
     values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True, auto_mapping=mapping)
     text = json.dumps(values, indent=2, sort_keys=True, default=str)
     (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _adapted(base: nn.Module, code: str) -> list[str]:
+    """Names of the modules that have an adapter of a language."""
+    return sorted(
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        and any(code in getattr(module, each) for each in module.adapter_layer_names)
+    )
 
 
 def fill_adapter(base: nn.Module, code: str, path: Path, dtype: torch.dtype) -> None:

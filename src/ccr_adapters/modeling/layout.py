@@ -103,6 +103,21 @@ def files_below(folder: Path) -> list[str]:
     return [name for name in names if not name.startswith((".git/", ".cache/", ASIDE))]
 
 
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files of a folder that are links out of it: nobody who pushes it means what they lead to.
+
+    The Hub's cache is made of links, to blobs beside its snapshots.
+
+    Raises:
+        AdapterError: Naming the first one.
+    """
+    home = folder.resolve()
+    for name in names:
+        found = (folder / name).resolve()
+        if not (found.is_relative_to(home) or found.is_relative_to(home.parent.parent / "blobs")):
+            raise AdapterError(f"'{name}' in '{folder}' is a link that leads out of it. Put the file itself there.")
+
+
 def earlier_files(folder: Path, codes: Iterable[str]) -> list[Path]:
     """Files that an earlier save of an adapter wrote where other ones would now stand for the same languages.
 

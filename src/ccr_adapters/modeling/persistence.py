@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModel
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
-from ccr_adapters.errors import AdapterError, ConfigError, LanguageError, first_line
+from ccr_adapters.errors import AdapterError, ConfigError, HubError, LanguageError, first_line
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, written_aside
 from ccr_adapters.modeling.card import write_card
 from ccr_adapters.modeling.checks import check_whole
-from ccr_adapters.modeling.download import local_folder, wanted
+from ccr_adapters.modeling.download import kind_of, local_folder, wanted
 from ccr_adapters.modeling.fingerprint import remembered_sha256
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import load_language, precision_of, write_language
@@ -213,6 +213,10 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
     if base is None and named is None:
         raise AdapterError("The repository does not name its base; pass it with `base=`.")
     place = resolve_base(str(named if base is None else base), folder)
+    if _is_adapter(place, {**elsewhere(hub), "revision": own.base_revision or "main"}):
+        raise AdapterError(
+            f"The base '{place}' of this adapter is an adapter itself. Say where its base is, with `base=`."
+        )
     try:
         module = AutoModel.from_pretrained(
             place, revision=own.base_revision or "main", **_chosen(how), **NO_REMOTE_CODE, **elsewhere(hub)
@@ -226,6 +230,14 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
     named_by_path = base is None and named not in (place, TINY_CLIP) and not Path(str(named)).is_absolute()
     beside = Path(place).resolve() if named_by_path and Path(place).is_dir() else None
     return _Base(module, place, files, beside)
+
+
+def _is_adapter(place: str, hub: dict[str, Any]) -> bool:
+    """Whether what shall be a base is an adapter repository, which would look for a base in its turn."""
+    try:
+        return kind_of(place, hub) == "ccr"
+    except HubError:
+        return False  # what loads the base says why it cannot be reached
 
 
 def _chosen(how: Mapping[str, Any]) -> dict[str, Any]:

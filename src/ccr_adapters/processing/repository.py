@@ -77,6 +77,8 @@ def inside(folder: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
     if parts.is_absolute() or ".." in parts.parts or "\\" in relative:
         raise AdapterError(f"The configuration points outside its repository: {relative!r}.")
+    if "\0" in relative or len(relative) > 255:  # more than a file system can name
+        raise AdapterError(f"The configuration names {relative[:60]!r}, which is no path.")
     return folder / relative
 
 
