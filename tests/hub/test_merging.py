@@ -130,6 +130,31 @@ def test_a_hash_that_is_not_known_is_no_other_base():
         merged_config(config(None, pooling="mean"), config(None, pooling="first"), "a/b")
 
 
+def test_a_card_keeps_no_number_of_a_language_that_was_pushed_again(hub, build):
+    def push(*codes, number):
+        evidence = {"table": [{"split": "test", "t2i R@1": number}]}
+        build(*codes).push_to_hub("org/clip", token=OWNER, evidence=evidence)
+        card = hub.repositories["org/clip"].files()[CARD].decode()
+        return [number for number in ("11.1", "22.2", "33.3", "44.4", "55.5", "66.6") if number in card], card
+
+    push("de", number=11.1)
+    assert push("cs", number=22.2)[0] == ["11.1", "22.2"]
+    assert push("de", number=33.3)[0] == ["22.2", "33.3"]
+    assert push("fr", "zh", number=44.4)[0] == ["22.2", "33.3", "44.4"]
+    assert push("fr", number=55.5)[0] == ["22.2", "33.3", "44.4", "55.5"]  # that of zh too
+    found, card = push("zh", number=66.6)
+    assert found == ["22.2", "33.3", "55.5", "66.6"]
+    assert card.count("<!-- ccr-adapters: end of ") == card.count("## Use") == 4
+
+
+def test_what_an_owner_wrote_on_a_card_stays():
+    text = merged_card("---\na: 1\n---\nfirst of de", "---\nb: 1\n---\ncs", ["cs"], ["de"]) + "\nby hand\n"
+    text = merged_card(text, "second of de", ["de"], ["de", "cs"])
+    assert "by hand" in text
+    assert "second of de" in text
+    assert "first" not in text
+
+
 def test_results_of_the_same_model_are_replaced():
     def card(language, name, value):
         return f"---\nlanguage: {language}\nmodel-index:\n- name: {name}\n  results: [{value}]\n---\n# {name}\n"

@@ -211,7 +211,7 @@ def _among_others(
     found[CONFIG] = merged.to_json_string().encode()
     new_card = contents[CARD]
     text = new_card.decode() if isinstance(new_card, bytes) else Path(new_card).read_text(encoding="utf-8")
-    found[CARD] = merged_card(card, text, pushed.languages).encode()
+    found[CARD] = merged_card(card, text, pushed.languages, old.languages).encode()
     return found
 
 
