@@ -41,6 +41,9 @@ class VocabularyConfig:
             raise ConfigError(f"Vocabulary: `train` is {self.train!r}; expected 'all', 'touched' or 'none'.")
         if not _is_count(self.size) or not _is_count(self.width):
             raise ConfigError(f"Vocabulary: {self.size} tokens of width {self.width}; both must be positive numbers.")
+        for name in ("source", "source_sha256"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ConfigError(f"Vocabulary: `{name}` is {getattr(self, name)!r}; expected a text or null.")
         if self.train == "none" and self.source is None:
             raise ConfigError("Vocabulary: an untrained table needs a `source`, the model that its rows come from.")
 
@@ -127,6 +130,8 @@ class LanguageConfig:
             raise ConfigError(f"Language: `max_length` is {self.max_length!r}; expected a number of tokens, 2 or more.")
         if not isinstance(self.folder, str):
             raise ConfigError(f"Language: `folder` is {self.folder!r}; expected a path inside the repository.")
+        if not isinstance(self.recipe, (dict, type(None))):
+            raise ConfigError(f"Language: `recipe` is {self.recipe!r}; expected keys and values, or null.")
         if not isinstance(self.vocabulary, (VocabularyConfig, type(None))):
             raise ConfigError(f"Language: `vocabulary` is {self.vocabulary!r}; expected its keys and values, or null.")
         if not isinstance(self.head, (HeadConfig, type(None))):
@@ -158,6 +163,16 @@ class LanguageConfig:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+# of what transformers writes into every configuration, what is read again
+_KEPT = ("model_type", "architectures", "auto_map", "transformers_version", "_name_or_path", "_commit_hash")
+
+
+def _is_of_transformers(key: str) -> bool:
+    """Whether any configuration of transformers may have a key."""
+    common = {"auto_map", "name_or_path", "attn_implementation", "torch_dtype", *PreTrainedConfig().to_dict()}
+    return key.startswith("_") or key in common
 
 
 def _refuse_unknown(unknown: set[str], known: set[str], what: str) -> None:
@@ -204,11 +219,16 @@ class CCRConfig(PreTrainedConfig):
     languages: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # what every transformers config may carry beside its own fields
-        common = {"auto_map", "name_or_path", "attn_implementation", "torch_dtype", *PreTrainedConfig().to_dict()}
-        unknown = {key for key in kwargs if not key.startswith("_") and key not in common}
+        unknown = {key for key in kwargs if not _is_of_transformers(key)}
         _refuse_unknown(unknown, set(self._own), "the model")
         super().__post_init__(**kwargs)
+        for name in ("base_model_name_or_path", "base_revision", "base_sha256", "pooling"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ConfigError(f"`{name}` is {getattr(self, name)!r}; expected a text or null.")
+        if not isinstance(self.base_config, (dict, type(None))):
+            raise ConfigError(f"`base_config` is {self.base_config!r}; expected keys and values, or null.")
+        if not (self.visual_dim is None or _is_count(self.visual_dim)):
+            raise ConfigError(f"`visual_dim` is {self.visual_dim!r}; expected the width of a vector, or null.")
         if not isinstance(self.languages, (dict, type(None))):
             raise ConfigError(f"`languages` is {self.languages!r}; expected one configuration by language code.")
         for code in self.languages or {}:
@@ -226,8 +246,10 @@ class CCRConfig(PreTrainedConfig):
 
         `AutoModel.from_pretrained(repository, languages=["de"])` passes its arguments through here. transformers would
         write `languages` over the field of that name; it says which ones to load, and is for the model. So is
-        `attn_implementation`, which it would keep.
+        `attn_implementation`, which it would keep. What a file says of transformers' own settings is for the base's
+        configuration, not for this one, and is left out: how to attend may name code to download.
         """
+        config_dict = {key: value for key, value in config_dict.items() if key in _KEPT or not _is_of_transformers(key)}
         asked = {key: kwargs.pop(key) for key in ("languages", "attn_implementation") if key in kwargs}
         found = super().from_dict(config_dict, **kwargs)
         if isinstance(found, tuple):

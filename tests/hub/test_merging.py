@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 
 import pytest
 import torch
@@ -105,6 +106,20 @@ def test_a_base_that_nobody_else_has_goes_along(hub, build, bases, english, tmp_
     same(encoded(CCRModel.from_pretrained("org/whole"), english, "de"), encoded(model, english, "de"))
 
 
+def test_a_base_goes_along_from_a_temporary_folder_that_is_a_link(hub, build, bases, tmp_path, monkeypatch):
+    """As on macOS, where `/var` is one."""
+    shutil.copytree(bases["clip"], tmp_path / "models/clip")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    model = CCRModel.from_base("models/clip")
+    model.add_language("de", DASDConfig(r=4, generator_rank=4))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    model.push_to_hub("org/whole", token=OWNER)
+    files = hub.repositories["org/whole"].files()
+    assert json.loads(files[CONFIG])["base_model_name_or_path"] == "base"
+
+
 def config(sha, **values):
     return CCRConfig(base_model_name_or_path="a/b", base_sha256=sha, languages={"de": LanguageConfig()}, **values)
 
@@ -113,6 +128,31 @@ def test_a_hash_that_is_not_known_is_no_other_base():
     assert merged_config(config(None), config("1" * 64), "a/b").base_sha256 == "1" * 64
     with pytest.raises(AdapterError, match="its pooling differs"):
         merged_config(config(None, pooling="mean"), config(None, pooling="first"), "a/b")
+
+
+def test_a_card_keeps_no_number_of_a_language_that_was_pushed_again(hub, build):
+    def push(*codes, number):
+        evidence = {"table": [{"split": "test", "t2i R@1": number}]}
+        build(*codes).push_to_hub("org/clip", token=OWNER, evidence=evidence)
+        card = hub.repositories["org/clip"].files()[CARD].decode()
+        return [number for number in ("11.1", "22.2", "33.3", "44.4", "55.5", "66.6") if number in card], card
+
+    push("de", number=11.1)
+    assert push("cs", number=22.2)[0] == ["11.1", "22.2"]
+    assert push("de", number=33.3)[0] == ["22.2", "33.3"]
+    assert push("fr", "zh", number=44.4)[0] == ["22.2", "33.3", "44.4"]
+    assert push("fr", number=55.5)[0] == ["22.2", "33.3", "44.4", "55.5"]  # that of zh too
+    found, card = push("zh", number=66.6)
+    assert found == ["22.2", "33.3", "55.5", "66.6"]
+    assert card.count("<!-- ccr-adapters: end of ") == card.count("## Use") == 4
+
+
+def test_what_an_owner_wrote_on_a_card_stays():
+    text = merged_card("---\na: 1\n---\nfirst of de", "---\nb: 1\n---\ncs", ["cs"], ["de"]) + "\nby hand\n"
+    text = merged_card(text, "second of de", ["de"], ["de", "cs"])
+    assert "by hand" in text
+    assert "second of de" in text
+    assert "first" not in text
 
 
 def test_results_of_the_same_model_are_replaced():

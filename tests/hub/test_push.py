@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import AdapterError, CCRError, ConfigError, HubError
-from ccr_adapters.hub import push_adapter
+from ccr_adapters.hub import pull_adapter, push_adapter
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.upload import UNNAMED
 
@@ -48,6 +48,14 @@ def test_a_folder_arrives_as_it_is_in_one_commit(hub, saved, contents):
     assert pushed.size == sum(map(len, expected.values()))
     assert len(hub.requests("POST", "/commit/")) == 1
     assert not repository.private
+
+
+def test_what_was_pulled_can_be_pushed_on(hub, saved):
+    """Its files in the cache are links."""
+    push_adapter(saved("zh", "de"), "org/clip", token=OWNER)
+    push_adapter(pull_adapter("org/clip"), "org/copy", token=OWNER)
+    first, copy = (hub.repositories[name].files() for name in ("org/clip", "org/copy"))
+    assert copy == first
 
 
 def test_a_repository_without_an_owner_is_the_tokens(hub, saved):
@@ -188,6 +196,10 @@ BAD = {
     ),
     "a pickle alone": (lambda folder: (folder / WEIGHTS).rename(folder / "x.pt"), "holds a pickle"),
     "a stranger": (lambda folder: (folder / ".env").write_text("TOKEN=1"), r"do not belong to an adapter.*: \.env\."),
+    "a link": (
+        lambda folder: (folder / "LICENSE").symlink_to("/etc/hostname"),
+        "'LICENSE' in .* is a link that leads out",
+    ),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), f"'{WEIGHTS}' is missing"),
     "cut": (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-3]), "truncated"),
     "climbs out": (change(CONFIG, '"folder": ""', '"folder": "../x"'), "points outside"),

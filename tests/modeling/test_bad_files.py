@@ -12,6 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import DASDConfig
@@ -23,6 +24,7 @@ WEIGHTS, VOCABULARY = "adapter_model.safetensors", "vocabulary.safetensors"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 UP = "base_model.model.text_model.encoder.layers.1.dasd_bottleneck.up.weight"
 HUGE = 10**9
+SLOW = "(([a-z_]+)+[0-9.]*)+!"
 
 
 @pytest.fixture(params=["all", "touched"])
@@ -156,6 +158,32 @@ BAD = {
     "a code that is a place": (rename_language("/etc"), "names '/etc', which is no language code"),
     "other slashes": (edit(CONFIG, "languages", "de", "folder", value="..\\x"), "points outside its repository"),
     "no folder": (edit(CONFIG, "languages", "de", "folder", value=7), "`folder` is 7"),
+    "a folder no system can name": (
+        edit(CONFIG, "languages", "de", "folder", value="a\0b"),
+        r"'a.x00b', which is no path",
+    ),
+    "a base no name": (edit(CONFIG, "base_model_name_or_path", value=5), "`base_model_name_or_path` is 5"),
+    "a hash no text": (edit(CONFIG, "base_sha256", value=5), "`base_sha256` is 5"),
+    "a base's configuration no object": (edit(CONFIG, "base_config", value=[]), "`base_config` is \\[\\]"),
+    "a width no number": (edit(CONFIG, "visual_dim", value="x"), "`visual_dim` is 'x'"),
+    "a recipe no object": (edit(CONFIG, "languages", "de", "recipe", value="x"), "`recipe` is 'x'"),
+    "a source no text": (edit(CONFIG, "languages", "de", "vocabulary", "source", value=5), "`source` is 5"),
+    "a huge head": (
+        edit(CONFIG, "languages", "de", "head", value={"space": 2**62}),
+        "does not fit the base, or is too",
+    ),
+    "a pattern without end": (
+        edit(ADAPTER, "target_modules", value=SLOW),
+        "`target_modules` is .*no regular expression",
+    ),
+    "a pattern in a list": (edit(ADAPTER, "exclude_modules", value=[SLOW]), "`exclude_modules`.*no regular expression"),
+    "a pattern that is none": (edit(ADAPTER, "target_modules", value="("), "no regular expression"),
+    "modules no names": (edit(ADAPTER, "target_modules", value=5), "`target_modules` is '5'; expected plain names"),
+    "a tokenizer of no kind": (
+        edit("tokenizer.json", "model", value={"type": "x"}),
+        "The tokenizer in .* cannot be read",
+    ),
+    "tokens beyond the table": (edit("tokenizer.json", "model", "vocab", "[UNK]", value=5000), "token of the id 5000"),
     "much padding": (edit(CONFIG, "languages", "de", "pad_to", value=10**9), "`pad_to` is 1000000000.*24"),
     "long captions": (edit(CONFIG, "languages", "de", "max_length", value=5000), "`max_length` is 5000.*24"),
     "other modules": (edit(ADAPTER, "modules_to_save", value=["final_layer_norm"]), "would change the base"),
@@ -187,6 +215,55 @@ def test_a_bad_file_is_named_and_nothing_is_loaded(case, folder, build, english)
     assert list(model.vocabularies) == []
     assert not [name for name, _ in model.named_parameters() if ".de." in name]
     assert torch.equal(model.encode_text(english, "cs"), before)
+
+
+@pytest.mark.parametrize("folder", ["all"], indirect=True)
+def test_settings_of_transformers_are_not_read_from_an_adapter(folder, german):
+    """How to attend may name code of the Hub, and a precision that there is not would only be found deep inside."""
+    expected = CCRModel.from_pretrained(folder).encode_text(german)
+    for key, value in (
+        ("attn_implementation", "org/kernel"),
+        ("_attn_implementation", "org/kernel"),
+        ("dtype", "foo"),
+        ("id2label", {"x": 1}),
+    ):
+        edit(CONFIG, key, value=value)(folder)
+    loaded = AutoModel.from_pretrained(folder)
+    assert loaded.config._attn_implementation == "sdpa"
+    assert torch.equal(loaded.encode_text(german), expected)
+
+
+@pytest.mark.parametrize("folder", ["all"], indirect=True)
+def test_an_adapter_is_no_base(folder):
+    for name in (".", str(folder)):
+        edit(CONFIG, "base_model_name_or_path", value=name)(folder)
+        with pytest.raises(AdapterError, match="is an adapter itself.*`base=`"):
+            CCRModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("folder", ["all"], indirect=True)
+def test_a_language_whose_head_failed_can_be_loaded_once_it_is_whole(folder, build, german):
+    model = build("clip", "cs")
+    good = (folder / CONFIG).read_bytes()
+    edit(CONFIG, "languages", "de", "head", value={"space": 2**62})(folder)
+    with pytest.raises(AdapterError, match="too large"):
+        model.load_language(folder)
+    (folder / CONFIG).write_bytes(good)
+    assert model.load_language(folder) == ["de"]
+    assert model.encode_text(german, "de").shape == (6, 24)
+
+
+def test_modules_chosen_by_a_pattern_are_written_by_name(bases, english, stir, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language(
+        "de", LoraConfig(r=4, target_modules=r".*text_model.*\.(q|v)_proj", exclude_modules=r".*\.0\..*")
+    )
+    stir(model).save_pretrained(tmp_path)
+    names = json.loads((tmp_path / ADAPTER).read_text(encoding="utf-8"))["target_modules"]
+    assert names
+    assert all(name.endswith(("q_proj", "v_proj")) and ".0." not in name for name in names)
+    found = CCRModel.from_pretrained(tmp_path).encode_text(english)
+    torch.testing.assert_close(found, model.encode_text(english), rtol=0, atol=1e-6)
 
 
 def test_a_crafted_lora_does_not_rewrite_the_base(bases, english, tmp_path):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ccr_adapters.dasd import DASDConfig
+from ccr_adapters.errors import AdapterError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.layout import owner, part_of
 
@@ -30,20 +31,47 @@ def models(build, german_tokenizer, stir):
     }
 
 
-@pytest.mark.parametrize("first", ["one", "worded", "several", "two"])
-@pytest.mark.parametrize("second", ["one", "worded", "several"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(first, second) for second in ("one", "worded", "several") for first in ("one", "worded")]
+    + [("several", "several"), ("two", "several")],
+)
 def test_saving_over_another_save_leaves_what_a_fresh_one_does(first, second, models, english, tmp_path):
     models[first].save_pretrained(tmp_path / "used")
     models[second].save_pretrained(tmp_path / "used")
     models[second].save_pretrained(tmp_path / "fresh")
-    left = set(files(tmp_path / "used")) - set(files(tmp_path / "fresh"))
-    # languages that were not saved again keep their folders, which nothing at the top names
-    assert {name.split("/")[0] for name in left} <= (set() if second == "several" else {"cs", "fr"})
+    assert files(tmp_path / "used") == files(tmp_path / "fresh")
     loaded = CCRModel.from_pretrained(tmp_path / "used")
     assert loaded.languages == sorted(models[second].languages)
     for code in loaded.languages:
         found, expected = loaded.encode_text(english, code), models[second].encode_text(english, code)
         assert (found - expected).abs().max() < 1e-6
+
+
+def test_a_language_alone_does_not_push_others_out_of_a_folder(models, english, tmp_path):
+    models["several"].save_pretrained(tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    lazy = CCRModel.from_pretrained(tmp_path, max_languages=1)
+    for model, left in ((models["several"], "cs, fr"), (models["one"], "cs, fr"), (lazy, "cs, fr")):
+        with pytest.raises(AdapterError, match=f"holds {left} too.*Save into another folder"):
+            model.save_pretrained(tmp_path, language="de")
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")  # the model knows where it loads them from
+    with pytest.raises(AdapterError, match="holds cs, fr too"):
+        lazy.save_pretrained(tmp_path, language="de")
+
+
+def test_a_language_that_a_save_moved_is_found_again(build, english, tmp_path):
+    for code in ("de", "fr"):
+        build("clip", code).save_pretrained(tmp_path / code)
+    model = CCRModel.from_pretrained(tmp_path / "de", max_languages=1)
+    model.load_language(tmp_path / "fr")
+    expected = {code: model.encode_text(english, code) for code in ("de", "fr")}
+    with pytest.raises(AdapterError, match="holds de too"):
+        model.save_pretrained(tmp_path / "de", language="fr")
+    model.save_pretrained(tmp_path / "de")
+    for code in ("de", "fr", "de"):
+        assert (model.encode_text(english, code) - expected[code]).abs().max() < 1e-6
 
 
 def test_no_adapter_is_left_at_the_top(models, tmp_path):
@@ -58,6 +86,7 @@ def test_what_is_not_of_an_adapter_stays(models, tmp_path):
         (tmp_path / name).write_text("{}", encoding="utf-8")
     (tmp_path / "config.json").write_text(json.dumps({"languages": {"cs": {"folder": "../.."}}}), encoding="utf-8")
     models["several"].save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
     models["one"].save_pretrained(tmp_path)
     assert {"notes.md", "other/adapter_config.json", "de/notes.md"} <= set(files(tmp_path))
     assert "de/adapter_config.json" not in files(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -225,6 +227,56 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(build, stir, tmp_path):
         model.save_pretrained(tmp_path / "file")
     with pytest.raises(LanguageError, match="no language to save"):
         build("clip").save_pretrained(folder)
+
+
+@pytest.mark.parametrize("codes", [["de"], ["de", "cs"]])
+def test_a_save_that_is_killed_leaves_no_mixture(codes, build, german_tokenizer, stir, tmp_path, monkeypatch):
+    """Between any two moves of its files, over an adapter of the same sizes, and into an empty folder."""
+    model, real, left = build("clip"), os.replace, 0
+    for code in codes:
+        model.add_language(code, DASDConfig(r=4), tokenizer=german_tokenizer)
+    model.save_pretrained(tmp_path / "first")
+    stir(model)
+
+    def replace(source, target):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    for moves in range(len(files(tmp_path / "first"))):
+        shutil.copytree(tmp_path / "first", tmp_path / f"used{moves}")
+        for folder in (tmp_path / f"used{moves}", tmp_path / f"fresh{moves}"):
+            left = moves
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "replace", replace)
+                with pytest.raises(KeyboardInterrupt):
+                    model.save_pretrained(folder)
+            with pytest.raises(AdapterError, match=r"'config\.json' is missing|is neither a folder here"):
+                CCRModel.from_pretrained(folder)
+    model.save_pretrained(folder)
+    assert sorted(CCRModel.from_pretrained(folder).languages) == sorted(codes)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_on_another_file_system_is_saved_into(build, tmp_path, monkeypatch):
+    """A link to it, and a place where it is mounted: nothing can be renamed into it from outside."""
+    (tmp_path / "drive/out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "drive/out")
+    real, drive = os.replace, str(tmp_path / "drive/out")
+
+    def replace(source, target):
+        if str(source).startswith(drive) != str(target).startswith(drive):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    for name in ("link", "drive/out"):
+        build("clip", "de").save_pretrained(tmp_path / name)
+        assert CCRModel.from_pretrained(tmp_path / name).languages == ["de"]
+    assert files(tmp_path / "drive/out") == ["README.md", *ADAPTER, "config.json"]
+    assert [path.name for path in (tmp_path / "drive").iterdir()] == ["out"]
 
 
 def test_languages_of_several_repositories_meet_in_one_model(build, english, stir, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,38 +20,49 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftType, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.processing.repository import read_json
+from ccr_adapters.processing.repository import CONFIG, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VOCABULARY_WEIGHTS = "vocabulary.safetensors"
 HEAD_WEIGHTS = "head.safetensors"
 PEFT_PREFIX = "base_model.model."
+ASIDE = ".saving-"
+"""How the name of a folder begins that is written into until all is there; a save that was killed leaves it."""
 
 
 @contextmanager
 def written_aside(folder: str | Path) -> Iterator[Path]:
-    """Write into a temporary folder beside the target, and move the files over when all is written.
+    """Write into a temporary folder, and move the files over when all is written.
 
-    Configurations go last, so that a folder with a configuration is a whole one.
+    What configurations are replaced go first, and the new ones come last, `config.json` at the very end: a folder that has
+    it is whole, and one that was left halfway says that it is missing, rather than load as a mixture of two.
+
+    Raises:
+        AdapterError: If the target is a file.
     """
-    target = Path(folder)
+    target = Path(folder).resolve()  # a link may lead to another file system
     if target.is_file():
         raise AdapterError(f"'{target}' is a file; expected a folder to save into.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    # files are renamed, which they can be inside one file system only: a target that is there may be a mount point
+    aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=target if target.is_dir() else target.parent))
     try:
         yield aside
-        files = sorted(path for path in aside.rglob("*") if path.is_file())
-        for path in sorted(files, key=lambda path: path.suffix == ".json"):
-            destination = target / path.relative_to(aside)
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, destination)
+        files = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
+        files.sort(key=lambda name: (name.suffix == ".json", -len(name.parts), name.name == CONFIG))
+        for name in reversed(files):
+            if name.suffix == ".json":
+                (target / name).unlink(missing_ok=True)
+        for name in files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside / name, target / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -70,11 +82,32 @@ def read_adapter_config(folder: Path) -> PeftConfig:
             f"Unknown key{'s' if len(unknown) > 1 else ''} in '{path}': {', '.join(unknown)}. Check the spelling, or update "
             "ccr-adapters and peft if the file is newer."
         )
+    _refuse_patterns(values, path)
     values.pop("peft_type")
     try:
         return config_class(**values)
     except (TypeError, ValueError) as error:
         raise AdapterError(f"'{path}': {error}") from error
+
+
+# a name, or a pattern that takes no longer than one
+_PLAIN = re.compile(r"\^?(?:[\w.-]|\\\.)+\$?")
+
+
+def _refuse_patterns(values: Mapping[str, Any], path: Path) -> None:
+    """Refuse a configuration that names modules by regular expressions, which may take for ever.
+
+    `write_adapter` writes lists of names.
+    """
+    for key, value in values.items():
+        if key.endswith(("_modules", "_pattern")):
+            names = [value] if isinstance(value, str) else value or ()
+            if not isinstance(names, (list, tuple, dict)) or not all(
+                isinstance(name, str) and _PLAIN.fullmatch(name) for name in names
+            ):
+                raise AdapterError(
+                    f"'{path}': `{key}` is {str(value)[:80]!r}; expected plain names of modules, no regular expression."
+                )
 
 
 @contextmanager
@@ -181,9 +214,22 @@ def write_adapter(
     values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     # by which AutoPeftModel finds the class of the base
     mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
+    if isinstance(values.get("target_modules"), str):
+        # a regular expression: what it found is written, since one that a stranger wrote would not be run
+        values.update(target_modules=_adapted(base, code), exclude_modules=None)
     values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True, auto_mapping=mapping)
     text = json.dumps(values, indent=2, sort_keys=True, default=str)
     (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _adapted(base: nn.Module, code: str) -> list[str]:
+    """Names of the modules that have an adapter of a language."""
+    return sorted(
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        and any(code in getattr(module, each) for each in module.adapter_layer_names)
+    )
 
 
 def fill_adapter(base: nn.Module, code: str, path: Path, dtype: torch.dtype) -> None:

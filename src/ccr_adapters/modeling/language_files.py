@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccr_adapters.configuration import LanguageConfig, VocabularyConfig
+from ccr_adapters.configuration import HeadConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.dasd.families import caption_limit
-from ccr_adapters.errors import AdapterError, CCRError, ConfigError
+from ccr_adapters.errors import AdapterError, CCRError, ConfigError, first_line
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -29,6 +30,9 @@ from ccr_adapters.modeling.vocabulary import Vocabulary
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.bases import read_tokenizer
 from ccr_adapters.processing.repository import inside
+
+# what peft and torch raise at a configuration that cannot be
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def precision_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -123,25 +127,31 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
         model.inject(adapter, code, device="meta")
     except CCRError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except _MISFITS as error:
         raise AdapterError(f"'{folder / ADAPTER_CONFIG}' does not fit the base, or is too large: {error}") from error
     dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
-    try:
+    with ExitStack() as undo:
+        model.config.languages[code] = language
+        undo.callback(model.take_language, code)
         fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
         if language.head is not None:
-            with torch.device("meta"):
-                head = model.build_head(language.head)
-            model.heads[code] = fill_module(head, folder / HEAD_WEIGHTS, model.base.device, dtype)
-    except AdapterError:
-        # leave the model as it was
-        model.config.languages[code] = language
-        model.take_language(code)
-        raise
-    if table is not None:
-        model.vocabularies[code] = table.to(model.base.device, dtype).requires_grad_(False)
-    model.config.languages[code] = language
-    if model.processor is not None:
-        model.processor.add_language(code, tokenizer, language.max_length)
+            model.heads[code] = _load_head(model, language.head, folder / HEAD_WEIGHTS, dtype)
+        if table is not None:
+            model.vocabularies[code] = table.to(model.base.device, dtype).requires_grad_(False)
+        if model.processor is not None:
+            model.processor.add_language(code, tokenizer, language.max_length)
+        undo.pop_all()
+
+
+def _load_head(model: HoldsLanguages, config: HeadConfig, path: Path, dtype: torch.dtype) -> torch.nn.Module:
+    try:
+        with torch.device("meta"):
+            head = model.build_head(config)
+    except _MISFITS as error:
+        raise AdapterError(
+            f"The head of '{path}' does not fit the base, or is too large: {first_line(error)}"
+        ) from error
+    return fill_module(head, path, model.base.device, dtype)
 
 
 def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
@@ -149,6 +159,11 @@ def _load_tokenizer(folder: Path, vocabulary: VocabularyConfig) -> Any:
     if len(tokenizer) > vocabulary.size:
         raise AdapterError(
             f"The tokenizer in '{folder}' has {len(tokenizer)} tokens, its table {vocabulary.size} rows."
+        )
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= vocabulary.size:
+        raise AdapterError(
+            f"The tokenizer in '{folder}' has a token of the id {highest}, its table {vocabulary.size} rows."
         )
     # tables are padded to round numbers, but not to many times their tokens
     if vocabulary.size > 2 * len(tokenizer) + 1024:

@@ -11,6 +11,7 @@ from ccr_adapters.errors import AdapterError
 from ccr_adapters.modeling.adapter_folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    ASIDE,
     HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
 )
@@ -97,9 +98,24 @@ def is_pickle(name: str) -> bool:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Every file of a folder but what version control and downloads keep for themselves; paths with slashes."""
+    """Every file of a folder but what version control, downloads and saves keep for themselves; paths with slashes."""
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [name for name in names if not name.startswith((".git/", ".cache/"))]
+    return [name for name in names if not name.startswith((".git/", ".cache/", ASIDE))]
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files of a folder that are links out of it: nobody who pushes it means what they lead to.
+
+    The Hub's cache is made of links, to blobs beside its snapshots.
+
+    Raises:
+        AdapterError: Naming the first one.
+    """
+    home = folder.resolve()
+    for name in names:
+        found = (folder / name).resolve()
+        if not (found.is_relative_to(home) or found.is_relative_to(home.parent.parent / "blobs")):
+            raise AdapterError(f"'{name}' in '{folder}' is a link that leads out of it. Put the file itself there.")
 
 
 def earlier_files(folder: Path, codes: Iterable[str]) -> list[Path]:
@@ -115,16 +131,8 @@ def earlier_files(folder: Path, codes: Iterable[str]) -> list[Path]:
     if not folder.is_dir():
         return []
     codes = list(codes)
-    places = {"", *codes}
-    try:
-        languages: Any = read_json(folder / CONFIG).get("languages")
-    except AdapterError:
-        languages = None
-    if isinstance(languages, dict):
-        for code, language in languages.items():
-            named = language.get("folder") if isinstance(language, dict) else None
-            if code in codes and isinstance(named, str):
-                places.add(named)
+    listed = _listed(folder)
+    places = {"", *codes, *(listed[code] for code in codes if code in listed)}
     found: list[Path] = []
     for place in sorted(places):
         try:
@@ -134,6 +142,31 @@ def earlier_files(folder: Path, codes: Iterable[str]) -> list[Path]:
         if (where / ADAPTER_CONFIG).is_file():
             found += [where / name for name in LANGUAGE_FILES if (where / name).is_file()]
     return found
+
+
+def left_out(folder: Path, codes: Iterable[str]) -> list[str]:
+    """Languages that a folder's configuration lists, and would list no more after a save of other ones.
+
+    One at the top is not among them: a save takes its place.
+
+    Args:
+        folder: The folder to be saved into; may be missing.
+        codes: Languages to be saved.
+    """
+    return sorted(code for code, place in _listed(folder).items() if place and code not in set(codes))
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Folder of each language that a configuration lists, as far as it can be read; nothing where there is none."""
+    try:
+        languages: Any = read_json(folder / CONFIG).get("languages")
+    except AdapterError:
+        return {}
+    named = {
+        code: language.get("folder") if isinstance(language, dict) else None
+        for code, language in (languages.items() if isinstance(languages, dict) else ())
+    }
+    return {code: clean(place) for code, place in named.items() if isinstance(place, str)}
 
 
 def remove_leftovers(found: Iterable[Path], written: Iterable[Path], root: Path) -> None:

@@ -16,6 +16,9 @@ from ccr_adapters.modeling.layout import clean, language_folders, owner
 
 # what of a card's front matter is a list that languages share
 _LISTS = ("language", "datasets", "tags", "model-index")
+_SECTION = re.compile(
+    r"\n*<!-- ccr-adapters: ([^\n]+?) -->\n(.*?)\n<!-- ccr-adapters: end of \1 -->\n*", flags=re.DOTALL
+)
 _FRONT = re.compile(r"\s*---\n(.*?)\n---[ \t]*\n", flags=re.DOTALL)
 
 
@@ -64,23 +67,39 @@ def remote_names(names: Iterable[str], pushed: CCRConfig, merged: CCRConfig) -> 
     return found
 
 
-def merged_card(there: str, pushed: str, codes: Iterable[str]) -> str:
+def merged_card(there: str, pushed: str, codes: Iterable[str], earlier: Iterable[str] = ()) -> str:
     """The repository's card, with what is pushed added: in the front matter, and as a section of its own below.
+
+    A section goes once each of its languages was pushed again, so that no number stays that holds no more.
 
     Args:
         there: The repository's card; empty if it has none.
         pushed: The card of the folder that is pushed.
-        codes: Languages that are pushed. Their section replaces the one of an earlier push of the same.
+        codes: Languages that are pushed.
+        earlier: Languages that the repository has: text without a mark is of the first push, that of those without one.
     """
     if not there.strip():
         return pushed
     (data, text), (new, section) = _parts(there), _parts(pushed)
     data.update({key: both for key in _LISTS if (both := _union(data.get(key), new.get(key)))})
-    name = ", ".join(sorted(codes))
-    start, end = f"<!-- ccr-adapters: {name} -->", f"<!-- ccr-adapters: end of {name} -->"
-    kept = re.sub(rf"\n*{re.escape(start)}.*?{re.escape(end)}\n*", "\n", text, flags=re.DOTALL)
+    marked = [(found[1], found[2]) for found in _SECTION.finditer(text)]
+    first = set(earlier) - {code for name, _ in marked for code in name.split(", ")}
+    rest, newer, kept = _SECTION.sub("\n", text).strip(), set(codes), [_marked(codes, section)]
+    if first and rest:
+        marked, rest = [(", ".join(sorted(first)), rest), *marked], ""
+    for name, own in reversed(marked):
+        of = set(name.split(", "))
+        if not of <= newer:
+            kept.insert(0, _marked(of, own))
+        newer |= of
     front = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n{kept.strip()}\n\n{start}\n{section.strip()}\n{end}\n"
+    return "\n\n".join([f"---\n{front}---", *([rest] if rest else []), *kept]) + "\n"
+
+
+def _marked(codes: Iterable[str], text: str) -> str:
+    """A section of a card between marks that say whose it is."""
+    name = ", ".join(sorted(codes))
+    return f"<!-- ccr-adapters: {name} -->\n{text.strip()}\n<!-- ccr-adapters: end of {name} -->"
 
 
 def _parts(card: str) -> tuple[dict[str, Any], str]:

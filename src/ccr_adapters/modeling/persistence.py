@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from ccr_adapters.configuration import CCRConfig, LanguageConfig
-from ccr_adapters.errors import AdapterError, ConfigError, LanguageError, first_line
+from ccr_adapters.errors import AdapterError, ConfigError, HubError, LanguageError, first_line
 from ccr_adapters.modeling.adapter_folder import ADAPTER_CONFIG, written_aside
 from ccr_adapters.modeling.card import write_card
 from ccr_adapters.modeling.checks import check_whole
-from ccr_adapters.modeling.download import local_folder, wanted
+from ccr_adapters.modeling.download import kind_of, local_folder, wanted
 from ccr_adapters.modeling.fingerprint import remembered_sha256
 from ccr_adapters.modeling.interfaces import HoldsLanguages
 from ccr_adapters.modeling.language_files import load_language, precision_of, write_language
-from ccr_adapters.modeling.layout import earlier_files, files_below, remove_leftovers
+from ccr_adapters.modeling.layout import earlier_files, files_below, left_out, remove_leftovers
 from ccr_adapters.modeling.loading import load_base
 from ccr_adapters.modeling.registry import is_base, listed_codes, repositories_for
 from ccr_adapters.modeling.shelf import Place
@@ -55,7 +55,7 @@ def save_model(
     """`CCRModel.save_pretrained`, which says what the arguments are.
 
     Files of an earlier save of the same languages, and of any adapter at the top of the folder, are replaced or removed;
-    arguments of transformers' own `save_pretrained` have no meaning here.
+    a folder that lists other languages is refused. Arguments of transformers' own `save_pretrained` have no meaning here.
     """
     unknown = [key for key in kwargs if key not in (*PUSH_ARGUMENTS, "repo_id", *_TRANSFORMERS_OWN)]
     if unknown:
@@ -76,6 +76,7 @@ def save_model(
     name, sha256 = _base_name(model, target), model.base_sha256()
     chosen = {code: model.language_config(code) for code in codes}
     folders = {code: code if len(codes) > 1 else "" for code in codes}
+    _refuse_to_leave_out(model, target, codes)
     earlier = earlier_files(target, codes)
     with written_aside(target) as aside:
         for code in codes:
@@ -96,10 +97,32 @@ def save_model(
         write_card(aside / "README.md", written, codes, aside, evidence or {})
         names = files_below(aside)
     remove_leftovers(earlier, [target / name for name in names], target)
+    for code, place in model.shelf.places.items():
+        if code in codes and _lies_in(place, target):
+            # the save may have moved it, and given it another vocabulary
+            model.shelf.places[code] = replace(
+                place, name=target.resolve(), language=written.languages[code], subfolder=None
+            )
     if push_to_hub:
         chosen_arguments = {key: kwargs[key] for key in PUSH_ARGUMENTS if kwargs.get(key) is not None}
         mine = check_folder(target, among_others=True)
         upload(target, kwargs.get("repo_id") or target.name, mine, **chosen_arguments)
+
+
+def _refuse_to_leave_out(model: HoldsLanguages, target: Path, codes: list[str]) -> None:
+    """Refuse a save after which a folder's other languages could not be loaded any more."""
+    loaded_from = {code for code, place in model.shelf.places.items() if _lies_in(place, target)}
+    lost = sorted({*left_out(target, codes), *loaded_from} - set(codes))
+    if lost:
+        raise AdapterError(
+            f"'{target}' holds {', '.join(lost)} too, which could not be loaded from there any more once {', '.join(codes)} "
+            "lies there. Save into another folder, or save a model that has all of them (load_language)."
+        )
+
+
+def _lies_in(place: Place, folder: Path) -> bool:
+    """Whether a language is loaded from a folder."""
+    return Path(place.name).is_dir() and Path(place.name, place.subfolder or "").resolve() == folder.resolve()
 
 
 def _base_name(model: HoldsLanguages, target: Path) -> str | None:
@@ -107,7 +130,7 @@ def _base_name(model: HoldsLanguages, target: Path) -> str | None:
     if model.base_folder is None:
         name: str | None = model.config.base_model_name_or_path
         return name
-    return Path(os.path.relpath(model.base_folder, target.resolve())).as_posix()
+    return Path(os.path.relpath(model.base_folder.resolve(), target.resolve())).as_posix()
 
 
 def load_model(
@@ -199,6 +222,10 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
     place = resolve_base(str(named if base is None else base), folder)
     # the adapter's revision is a commit of the repository that it names, which a mirror does not have
     revision = own.base_revision if base is None or str(base) == named else None
+    if _is_adapter(place, {**elsewhere(hub), "revision": revision or "main"}):
+        raise AdapterError(
+            f"The base '{place}' of this adapter is an adapter itself. Say where its base is, with `base=`."
+        )
     try:
         module = load_base(place, revision=revision or "main", **_chosen(how), **elsewhere(hub))
     except (OSError, ValueError) as error:
@@ -210,6 +237,14 @@ def _find_base(own: CCRConfig, base: Any | None, folder: Path, how: Mapping[str,
     named_by_path = base is None and named not in (place, TINY_CLIP) and not Path(str(named)).is_absolute()
     beside = Path(place).resolve() if named_by_path and Path(place).is_dir() else None
     return _Base(module, place, revision, files, beside)
+
+
+def _is_adapter(place: str, hub: dict[str, Any]) -> bool:
+    """Whether what shall be a base is an adapter repository, which would look for a base in its turn."""
+    try:
+        return kind_of(place, hub) == "ccr"
+    except HubError:
+        return False  # what loads the base says why it cannot be reached
 
 
 def _chosen(how: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ccr_adapters.modeling.layout import (
     is_pickle,
     language_folders,
     owner,
+    refuse_links,
 )
 from ccr_adapters.modeling.merging import merged_card, merged_config, remote_names
 from ccr_adapters.processing.bases import TINY_CLIP
@@ -95,6 +96,8 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
             f"'{folder}' holds files that do not belong to an adapter repository: {', '.join(strangers[:5])}"
             f"{', ...' if len(strangers) > 5 else ''}. Take them out, or save the adapter into a folder of its own."
         )
+    mine = [name for name in names if owner(name, folders, base) is not None and not is_pickle(name)]
+    refuse_links(folder, mine)
     for code, place in folders.items():
         check_language(folder / place, config.languages[code])
     check_card(folder / CARD)
@@ -105,7 +108,7 @@ def check_folder(folder: Path, *, among_others: bool = False) -> list[str]:
             "The adapter names its base by a folder of this machine, '%s'; whoever loads it must pass `base=`.",
             name,
         )
-    return [name for name in names if owner(name, folders, base) is not None and not is_pickle(name)]
+    return mine
 
 
 def check_card(path: Path) -> None:
@@ -214,7 +217,7 @@ def _among_others(
     found[CONFIG] = merged.to_json_string().encode()
     new_card = contents[CARD]
     text = new_card.decode() if isinstance(new_card, bytes) else Path(new_card).read_text(encoding="utf-8")
-    found[CARD] = merged_card(card, text, pushed.languages).encode()
+    found[CARD] = merged_card(card, text, pushed.languages, old.languages).encode()
     return found
 
 
@@ -297,9 +300,10 @@ def push_model(
 def _carry(base: Path, target: Path) -> int:
     """Copy what a base is loaded from, and nothing else that lies in its folder; its bytes."""
     size = 0
-    for name in files_below(base):
-        if Path(name).suffix in BASE_SUFFIXES:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(base / name, target / name)
-            size += (target / name).stat().st_size
+    names = [name for name in files_below(base) if Path(name).suffix in BASE_SUFFIXES]
+    refuse_links(base, names)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(base / name, target / name)
+        size += (target / name).stat().st_size
     return size

@@ -77,6 +77,8 @@ def inside(folder: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
     if parts.is_absolute() or ".." in parts.parts or "\\" in relative:
         raise AdapterError(f"The configuration points outside its repository: {relative!r}.")
+    if "\0" in relative or len(relative) > 255:  # more than a file system can name
+        raise AdapterError(f"The configuration names {relative[:60]!r}, which is no path.")
     return folder / relative
 
 
@@ -88,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. Is this an adapter repository?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AdapterError(f"'{path}' is no valid JSON ({error}). Download it again.") from error
