@@ -113,6 +113,7 @@ MOMENTS = {
     "in the second stage": ["cma/stage.json", "cma/stage.safetensors", "cma/checkpoint-5", "adapter"],
     "while a checkpoint is written": ["cma/stage.json", "cma/checkpoint-5/complete.json", "adapter"],
     "after the weights of a stage": ["cma/stage.json", "adapter"],
+    "after the last checkpoint": ["cma/stage.json", "cma/stage.safetensors", "adapter"],
     "in the first stage": ["cma", "cla/stage.json", "cla/stage.safetensors", "cla/checkpoint-5", "adapter"],
     "before the targets": ["cma", "cla", "targets", "adapter"],
     "before everything but the vocabulary": ["cma", "cla", "targets", "adapter", "recipe.json"],
@@ -145,6 +146,7 @@ def test_killed_and_started_again_it_ends_the_same(moment, whole, corpus, tmp_pa
     drop(tmp_path / "run", *MOMENTS[moment])
     again = run_recipe(dataclasses.replace(plan, output_dir=str(tmp_path / "run")), corpus, evaluate=False)
     assert_same(again.adapter, adapter)
+    assert {name: stage["steps"] for name, stage in again.summary["stages"].items()} == {"cla": 5, "cma": 5}
     left = load_file(again.adapter / "vocabulary.safetensors")
     assert torch.equal(left["table"], load_file(adapter / "vocabulary.safetensors")["table"])
 

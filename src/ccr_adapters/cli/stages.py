@@ -32,7 +32,7 @@ from ccr_adapters.processing.collator import SourceCollator, TargetCollator
 from ccr_adapters.processing.frames import mean_frames
 from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.training import CCRTrainer, TargetCache, last_checkpoint
-from ccr_adapters.training.checkpoints import Patience, remove_incomplete, save_state
+from ccr_adapters.training.checkpoints import Patience, ended, remove_incomplete, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder)
     trainer.count_from(checkpoint)
-    if checkpoint is not None and Patience.ended(checkpoint):
+    if checkpoint is not None and ended(checkpoint):
         trainer.take_up(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
