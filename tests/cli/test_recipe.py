@@ -270,6 +270,11 @@ def test_an_adapter_to_start_from_is_looked_for_before_any_work(german_adapter):
         check_recipe(recipe(warm_start=str(german_adapter), adapter={"peft_type": "LORA"}))
 
 
+def test_an_adapter_to_start_from_stands_on_no_base_that_is_yet_to_be_trained(german_adapter):
+    with pytest.raises(ConfigError, match="'english' makes another base"):
+        check_recipe(recipe(warm_start=str(german_adapter), stages=[{"name": "english"}, {"name": "cla"}]))
+
+
 def test_the_adapter():
     config = peft_config({"peft_type": "dasd", "r": 5})
     assert isinstance(config, DASDConfig)

@@ -123,6 +123,10 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(
             f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
         )
+    if recipe.warm_start is not None and recipe.stages[0].name == "english":
+        raise ConfigError(
+            "`warm_start` takes an adapter on the same base, and the stage 'english' makes another base. Leave one of them out."
+        )
     if recipe.warm_start is not None:
         find_start(recipe.warm_start, recipe.warm_start_language, adapter)
     dynamic = isinstance(adapter, DASDConfig) and adapter.disentangles
