@@ -135,6 +135,7 @@ class CCRTrainer(Trainer):
         Raises:
             TrainingError: If `on_out_of_memory` is `"stop"`, or processes share the batch.
         """
+        model.train()  # transformers does so in the step, too late to see what the first one will change
         rows, allowed = len(next(iter(inputs.values()))), self._rows_at_once
         terms, steps = self._terms.copy(), self._term_steps
 
