@@ -14,7 +14,7 @@ from transformers import AutoModel, Siglip2Model
 from transformers.models.siglip2 import Siglip2ImageProcessorPil
 
 from ccr_adapters.cli.train import evaluate_model, run_recipe
-from ccr_adapters.errors import AdapterError
+from ccr_adapters.errors import AdapterError, ConfigError
 from ccr_adapters.modeling import CCRModel
 
 STAGES = [
@@ -149,3 +149,32 @@ def test_a_base_at_native_resolution_learns_from_pictures_of_any_shape(naflex, c
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     again = evaluate_model(loaded, asked, "de")
     assert again.sum_r == outcome.metrics["test/de"].sum_r
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_length": 500}, "max_length.*500"),
+        ({"vocabulary": {"tokenizer": "no/such"}}, "`vocabulary.tokenizer` 'no/such' cannot be loaded"),
+        ({"vocabulary": {"size": 8}}, "unigram tokenizer of 8 tokens does not hold the"),
+        ({"vocabulary": {"tokenizer": "BASE", "sampling": 0.5}}, "cut at random; this tokenizer is BPE"),
+        ({"adapter": {"peft_type": "DASD", "adapt_from": 9}}, "`adapter`: `adapt_from` is 9"),
+    ],
+)
+def test_what_is_wrong_with_the_language_is_said_before_the_base_is_trained(
+    changes, message, recipe, corpus, bases, tmp_path
+):
+    if changes.get("vocabulary", {}).get("tokenizer") == "BASE":
+        changes = {"vocabulary": {**changes["vocabulary"], "tokenizer": str(bases["bert"])}}
+    with pytest.raises(ConfigError, match=message):
+        run_recipe(recipe(stages=STAGES, **changes), corpus)
+    # and the folder is free for the mended recipe
+    assert list((tmp_path / "run").glob("*")) == []
+
+
+def test_the_summary_and_the_card_name_the_stage(run):
+    _, outcome = run
+    summary = json.loads((outcome.adapter.parent / "training_summary.json").read_text(encoding="utf-8"))
+    assert list(summary["stages"]) == ["english", "cla"]
+    assert summary["seconds"] == pytest.approx(sum(stage["seconds"] for stage in summary["stages"].values()), abs=0.06)
+    assert "english (4 steps), then cla (3 steps)" in (outcome.adapter / "README.md").read_text(encoding="utf-8")

@@ -97,6 +97,8 @@ def test_a_key_without_a_value_is_a_key_left_out(tmp_path):
         ({"stages": [{"name": "cla", "terms": 3}]}, "stage 1.*terms.*int"),
         ({"seed": "one"}, "seed.*'one'"),
         ({"seed": True}, "seed.*True"),
+        ({"seed": -1}, "seed.*-1; expected 0 to"),
+        ({"vocabulary": {"size": 0}}, "size.*0; expected 5 or more"),
         ({"max_length": 12.5}, "max_length.*12.5"),
         ({"stages": [{"name": "cla", "patience": "2"}]}, "patience.*'2'"),
         ({"stages": [{"name": "cla", "patience": 0}]}, "patience.*0"),
@@ -178,6 +180,15 @@ def test_files_that_are_no_recipes(tmp_path):
         load_recipe(written(tmp_path, "base: !!python/object/apply:os.getcwd []"))
 
 
+def test_a_key_that_comes_twice_is_refused(tmp_path):
+    """PyYAML would forget the first block without a word."""
+    text = yaml.safe_dump(PLAIN) + "arguments: {seed: 1}\nvocabulary: {}\narguments:\n  max_steps: 5\n"
+    with pytest.raises(ConfigError, match=r"(?s)recipe\.yaml'.*'arguments'.*line 8.*second time.*line 10"):
+        load_recipe(written(tmp_path, text))
+    merged = yaml.safe_dump(PLAIN) + "adapter: &own {r: 4}\nhead: {<<: *own, r: 5}\n"
+    assert load_recipe(written(tmp_path, merged)).head == {"r": 5}
+
+
 def test_arguments_of_a_stage_lie_over_those_of_the_recipe():
     arguments = {"learning_rate": 1e-3, "num_train_epochs": 7, "use_cpu": True}
     stage = Stage("cla", arguments={"learning_rate": 5e-4})
@@ -185,9 +196,6 @@ def test_arguments_of_a_stage_lie_over_those_of_the_recipe():
     assert (found.learning_rate, found.num_train_epochs, found.seed) == (5e-4, 7, 5)
     assert Path(found.output_dir) == Path("runs/x/cla")
     assert (found.per_device_train_batch_size, found.adam_beta2, found.weight_decay) == (128, 0.98, 0.2)
-    assert stage_arguments(recipe(), Stage("cla", arguments={"output_dir": "/elsewhere"})).output_dir == str(
-        Path("runs/x/cla")
-    )
 
 
 def test_no_is_a_strategy(tmp_path):
@@ -242,6 +250,25 @@ def test_what_the_batches_of_a_recipe_must_hold():
         ({"arguments": {"load_best_model_at_end": True}}, "stage 'cla'.*load_best_model_at_end"),
         ({"stages": [{"name": "cla", "patience": 3}]}, "patience.*eval_strategy"),
         ({"arguments": {"vocabulary_learning_rate": "fast"}}, "vocabulary_learning_rate.*fast"),
+        ({"arguments": {"learning_rate": -1}}, "learning_rate.*-1; expected a number, 0 or more"),
+        ({"arguments": {"learning_rate": "fast"}}, "learning_rate.*'fast'; expected a number"),
+        ({"arguments": {"learning_rate": None}}, "learning_rate.*None; expected a number"),
+        ({"arguments": {"weight_decay": "0.2"}}, "weight_decay.*'0.2'"),
+        ({"arguments": {"num_train_epochs": "3"}}, "num_train_epochs.*'3'"),
+        ({"arguments": {"bucket_chunk": 1.5}}, "bucket_chunk.*1.5; expected a whole number"),
+        ({"arguments": {"mini_batch_size": 2.5}}, "mini_batch_size.*2.5; expected a whole number or nothing"),
+        ({"arguments": {"max_steps": True}}, "max_steps.*True; expected a whole number"),
+        ({"arguments": {"shard_base": "no"}}, "shard_base.*'no'; expected true or false"),
+        ({"arguments": {"per_device_train_batch_size": 0}}, "per_device_train_batch_size.*0; .* 1 or more"),
+        ({"arguments": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps.*0; .* 1 or more"),
+        (
+            {"arguments": {"eval_strategy": "epoch", "metric_for_best_model": "mar"}},
+            "metric_for_best_model.*'mar'; validation measures mAR and sumR",
+        ),
+        ({"arguments": {"data_seed": 7}}, "data_seed.*no effect; `seed` decides"),
+        ({"arguments": {"train_sampling_strategy": "sequential"}}, "train_sampling_strategy.*`bucket_chunk`"),
+        ({"stages": [{"name": "cla", "arguments": {"output_dir": "/elsewhere"}}]}, "output_dir.*the recipe's own"),
+        ({"arguments": {"resume_from_checkpoint": "x"}}, "resume_from_checkpoint.*last whole checkpoint"),
         ({"adapter": {"peft_type": "MAGIC"}}, "'MAGIC'; peft knows .*LORA"),
         ({"adapter": {"peft_type": "DASD", "rank": 3}}, "adapter.*rank"),
         ({"adapter": {"mode": "quick"}}, "adapter.*quick"),
@@ -268,6 +295,11 @@ def test_an_adapter_to_start_from_is_looked_for_before_any_work(german_adapter):
         check_recipe(recipe(warm_start=str(german_adapter), warm_start_language="sk"))
     with pytest.raises(AdapterError, match="an adapter of DASD, which cannot start one of LORA"):
         check_recipe(recipe(warm_start=str(german_adapter), adapter={"peft_type": "LORA"}))
+
+
+def test_an_adapter_to_start_from_stands_on_no_base_that_is_yet_to_be_trained(german_adapter):
+    with pytest.raises(ConfigError, match="'english' makes another base"):
+        check_recipe(recipe(warm_start=str(german_adapter), stages=[{"name": "english"}, {"name": "cla"}]))
 
 
 def test_the_adapter():

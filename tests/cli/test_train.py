@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from ccr_adapters.cli.checks import stage_arguments
 from ccr_adapters.cli.train import build_model, check_recipe, evaluate_model, run_recipe, visual_vectors
-from ccr_adapters.errors import ConfigError, TrainingError
+from ccr_adapters.errors import ConfigError, DataError, TrainingError
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.training import TargetCache
+from ccr_adapters.training import CCRTrainingArguments, TargetCache
 
 CAPTIONS = ["Hund rot", "Katze", "altes blaues Haus"]
 
@@ -113,6 +113,7 @@ MOMENTS = {
     "in the second stage": ["cma/stage.json", "cma/stage.safetensors", "cma/checkpoint-5", "adapter"],
     "while a checkpoint is written": ["cma/stage.json", "cma/checkpoint-5/complete.json", "adapter"],
     "after the weights of a stage": ["cma/stage.json", "adapter"],
+    "after the last checkpoint": ["cma/stage.json", "cma/stage.safetensors", "adapter"],
     "in the first stage": ["cma", "cla/stage.json", "cla/stage.safetensors", "cla/checkpoint-5", "adapter"],
     "before the targets": ["cma", "cla", "targets", "adapter"],
     "before everything but the vocabulary": ["cma", "cla", "targets", "adapter", "recipe.json"],
@@ -145,6 +146,7 @@ def test_killed_and_started_again_it_ends_the_same(moment, whole, corpus, tmp_pa
     drop(tmp_path / "run", *MOMENTS[moment])
     again = run_recipe(dataclasses.replace(plan, output_dir=str(tmp_path / "run")), corpus, evaluate=False)
     assert_same(again.adapter, adapter)
+    assert {name: stage["steps"] for name, stage in again.summary["stages"].items()} == {"cla": 5, "cma": 5}
     left = load_file(again.adapter / "vocabulary.safetensors")
     assert torch.equal(left["table"], load_file(adapter / "vocabulary.safetensors")["table"])
 
@@ -159,6 +161,23 @@ def test_a_folder_of_another_recipe_is_refused(recipe, corpus):
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(outcome.adapter).items())
     moved = dataclasses.replace(plan, cache_dir=str(outcome.adapter.parent / "elsewhere"))
     run_recipe(moved, corpus, evaluate=False)  # where things lie is no part of what is trained
+
+
+def test_another_number_of_processes_is_another_training(recipe, corpus, monkeypatch):
+    plan = recipe(stages=[{"name": "cla", "arguments": {"max_steps": 2}}])
+    outcome = run_recipe(plan, corpus, evaluate=False)
+    monkeypatch.setattr(CCRTrainingArguments, "world_size", 2)
+    run_recipe(plan, corpus, evaluate=False)  # nothing is left to train
+    (outcome.adapter.parent / "cla" / "stage.json").unlink()
+    with pytest.raises(ConfigError, match=r"steps have 8 rows .* in 2 process.* would have 16\. Start as many"):
+        run_recipe(plan, corpus, evaluate=False)
+
+
+def test_a_run_that_never_began_does_not_hold_the_folder(recipe, corpus, tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        run_recipe(recipe(data={"path": str(tmp_path / "mistyped")}))
+    stages = [{"name": "cla", "arguments": {"max_steps": 1}}]
+    run_recipe(recipe(stages=stages), corpus, evaluate=False)
 
 
 def test_other_pairs_in_the_folder_of_a_run_are_refused(recipe, corpus):
@@ -215,7 +234,7 @@ def test_too_few_pairs_for_a_batch_are_refused_before_any_work(first, recipe, co
     arguments = {**recipe().arguments, "per_device_train_batch_size": 21}
     with pytest.raises(TrainingError, match=r"20 pairs do not fill one batch of 21.*per_device_train_batch_size"):
         run_recipe(recipe(stages=stages, arguments=arguments), corpus)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["recipe.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == []
 
 
 def test_visual_vectors_of_another_width_are_refused_before_any_work(recipe, corpus):

@@ -331,3 +331,8 @@ def test_vectors_that_do_not_fit(ids, changes, message, tmp_path):
     (tmp_path / "ids.txt").write_text(ids)
     with pytest.raises(DataError, match=message):
         load_corpus({"path": str(tmp_path), "visual": "v.npy", "visual_ids": "ids.txt", **changes}, "de")
+
+
+def test_names_of_rows_without_rows_are_refused(tmp_path):
+    with pytest.raises(DataError, match="`visual_ids` names the rows of `visual`, and there is no `visual`"):
+        load_corpus({"path": str(tmp_path), "visual_ids": "ids.txt"}, "de")

@@ -15,7 +15,7 @@ from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.errors import ConfigError, TrainingError
 from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.training import last_checkpoint
-from ccr_adapters.training.checkpoints import COMPLETE, WEIGHTS, MarkComplete, Patience, remove_incomplete
+from ccr_adapters.training.checkpoints import COMPLETE, WEIGHTS, MarkComplete, Patience, ended, remove_incomplete
 
 
 class PowerCutError(Exception):
@@ -241,19 +241,41 @@ def test_patience_is_not_forgotten_where_a_run_resumes(toy, tmp_path, same):
         trainer(tmp_path / "cut", PowerCut(4)).train()
     checkpoint = last_checkpoint(tmp_path / "cut")
     assert checkpoint.name == "checkpoint-3"
-    assert not Patience.ended(checkpoint)
+    assert not ended(checkpoint)
     again = trainer(tmp_path / "cut")
     again.train(resume_from_checkpoint=str(checkpoint))
     assert again.state.global_step == 4
     same(again.model, whole.model)
     # killed after the last checkpoint and before anybody wrote that the stage is finished
     last = last_checkpoint(tmp_path / "cut")
-    assert Patience.ended(last)
+    assert ended(last)
     (tmp_path / "cut").rename(tmp_path / "moved")
     once_more = trainer(tmp_path / "moved")
     once_more.take_up(tmp_path / "moved" / last.name)
     assert once_more.state.global_step == 4
     same(once_more.model, whole.model)
+
+
+def test_the_best_checkpoint_is_found_where_the_folder_has_moved(toy, tmp_path, same):
+    """A gain, then none: the run ends by its patience, and no later checkpoint names the best one anew."""
+    values = {"load_best_model_at_end": True, "save_total_limit": None}
+    for name in ("save", "eval"):
+        values |= {f"{name}_strategy": "steps", f"{name}_steps": 1}
+
+    def trainer(folder, first, *callbacks):
+        scores = iter([1.0, 2.0, 0.5, 0.5, 0.5][first:])
+        found = {"callbacks": [Patience(2), *callbacks], "evaluate_method": lambda _: {"mAR": next(scores)}}
+        return toy.trainer(folder, **found, **values)
+
+    whole = trainer(tmp_path / "whole", 0)
+    whole.train()
+    with pytest.raises(PowerCutError):
+        trainer(tmp_path / "cut", 0, PowerCut(4)).train()
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    again = trainer(tmp_path / "moved", 3)
+    again.train(resume_from_checkpoint=str(last_checkpoint(tmp_path / "moved")))
+    assert again.state.best_model_checkpoint == str(tmp_path / "moved" / "checkpoint-2")
+    same(again.model, whole.model)
 
 
 def test_a_checkpoint_goes_only_when_the_next_one_is_whole(toy, tmp_path, monkeypatch):

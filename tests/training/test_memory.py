@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from ccr_adapters.errors import TrainingError
+from ccr_adapters.methods import DASD, DASDTerms
 from ccr_adapters.training import CCRTrainingArguments
 from ccr_adapters.training.memory import step_that_fits
 
 WORDS = ["Hund", "Katze", "Kind", "Frau", "Mann", "Vogel", "Ball", "Baum", "Haus", "Schnee", "rot", "blau", "alt"]
+TERMS = DASDTerms(cosine=1.0, contrastive=0.1, consistency=0.1, adversarial=0.01, scale=10.0)
 
 
 def limit(method, most, when):
@@ -114,6 +116,24 @@ def test_running_means_move_once_however_often_a_step_is_tried():
     once(rows)
     assert fits == 4
     assert all(torch.equal(own, other) for own, other in zip(norm.buffers(), once.buffers(), strict=True))
+
+
+class Normed(DASD):
+    """A method that normalises over the rows of its batch, as a head does."""
+
+    def forward(self, **batch):
+        self.norm(batch["visual_vectors"])
+        return super().forward(**batch)
+
+
+def test_running_means_move_once_in_the_very_first_step(toy, tmp_path):
+    """A model that was built just now stands in evaluation mode, and what a step moves was not yet to be seen."""
+    method = Normed(toy.method().model, "de", TERMS)
+    method.norm = torch.nn.BatchNorm1d(32, affine=False)
+    method.eval()
+    limit(method, 4, "backward")
+    toy.trainer(tmp_path, method, max_steps=1).train()
+    assert method.norm.num_batches_tracked == 1
 
 
 def test_validation_is_scored_again_where_memory_runs_out_once(toy, tmp_path, caplog):

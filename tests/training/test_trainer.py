@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -175,6 +176,21 @@ def test_validation_is_logged_and_chooses_the_best(toy, tmp_path, same):
     kept = trainer.model.trainable_state()
     assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
     assert not all(torch.equal(kept[name], seen[2][name]) for name in kept)
+
+
+def test_the_best_is_kept_where_validation_is_more_frequent_than_saving(toy, tmp_path):
+    scores, seen = iter([1.0, 5.0, 7.0, 6.0, 3.0, 2.0]), []
+
+    def evaluate(method):
+        seen.append({name: value.clone() for name, value in method.trainable_state().items()})
+        return {"mAR": next(scores)}
+
+    steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    trainer = toy.trainer(tmp_path, evaluate_method=evaluate, max_steps=6, load_best_model_at_end=True, **steps)
+    trainer.train()
+    assert Path(trainer.state.best_model_checkpoint).name == "checkpoint-3"
+    kept = trainer.model.trainable_state()
+    assert all(torch.equal(kept[name], seen[2][name]) for name in kept)
 
 
 def test_only_the_main_process_writes_weights(toy, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,10 +18,12 @@ from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.configuration import VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
 from ccr_adapters.data.corpus import Corpus
-from ccr_adapters.errors import ConfigError
+from ccr_adapters.errors import CCRError, ConfigError, first_line
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.vocabulary_source import source_table
+from ccr_adapters.processing.bases import NO_REMOTE_CODE
 from ccr_adapters.processing.captions import token_ids
+from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
 
@@ -42,7 +45,7 @@ def build_vocabulary(
             translations, captions = list(corpus.rows["translation"]), list(corpus.rows["caption"])
             longest = recipe.max_length or model.processor.base_max_length  # type: ignore[union-attr]
             if plan.tokenizer:
-                tokenizer = AutoTokenizer.from_pretrained(plan.tokenizer)
+                tokenizer = _ready_tokenizer(plan.tokenizer)
             else:
                 tokenizer = train_tokenizer(translations, size=plan.size, kind=plan.kind, max_length=longest)
             if plan.source:
@@ -77,6 +80,17 @@ def build_vocabulary(
     return tokenizer, config, table, touched
 
 
+def _ready_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **NO_REMOTE_CODE)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"`vocabulary.tokenizer` {name!r} cannot be loaded ({first_line(error)}). Name a folder or a repository that "
+            "transformers reads."
+        ) from error
+    return found
+
+
 def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
     """The bare base.
 
@@ -99,16 +113,46 @@ def load_base(recipe: Recipe, corpus: Corpus, base: str) -> CCRModel:
 
 
 def build_model(recipe: Recipe, corpus: Corpus, base: str, folder: Path) -> CCRModel:
-    """The base with the untrained language, its parameters trainable."""
+    """The base with the untrained language, its parameters trainable.
+
+    Raises:
+        ConfigError: If the vocabulary cannot be made, or the adapter does not fit the base.
+    """
     model = load_base(recipe, corpus, base)
     parts: dict[str, Any] = {"max_length": recipe.max_length, "head": head_of(recipe)}
     if recipe.vocabulary is not None:
         tokenizer, config, table, touched = build_vocabulary(recipe, corpus, model, folder)
         parts.update(tokenizer=tokenizer, vocabulary=config, source=table, touched=touched)
     set_seed(recipe.seed)
-    model.add_language(recipe.language, adapter_of(recipe), **parts)
+    try:
+        model.add_language(recipe.language, adapter_of(recipe), **parts)
+    except CCRError:
+        raise
+    except ValueError as error:  # what peft says of a configuration that does not fit the base
+        raise ConfigError(f"`adapter`: {first_line(error)}") from error
     if recipe.warm_start is not None:
         shared = model.start_from(recipe.warm_start, recipe.language, recipe.warm_start_language)
         logger.info("Starts from '%s'; %d tokens are in both vocabularies.", recipe.warm_start, shared)
     model.trainable(recipe.language)
     return model
+
+
+def subword_sampler(recipe: Recipe, model: CCRModel) -> SubwordSampler | None:
+    """What cuts the words of training captions, where the recipe asks for it.
+
+    Raises:
+        ConfigError: If the language's tokenizer cannot be cut.
+    """
+    if recipe.vocabulary is None or not recipe.vocabulary.sampling:
+        return None
+    return SubwordSampler(model.processor.tokenizer_for(recipe.language))  # type: ignore[union-attr]
+
+
+def check_language(recipe: Recipe, corpus: Corpus) -> None:
+    """Build the language on the untrained base, and drop it: what is wrong with it is said before hours of training that base.
+
+    Raises:
+        CCRError: As `build_model` and `subword_sampler`.
+    """
+    with TemporaryDirectory() as folder:
+        subword_sampler(recipe, build_model(recipe, corpus, recipe.base, Path(folder)))

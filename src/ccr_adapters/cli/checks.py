@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -26,6 +27,25 @@ from ccr_adapters.training import CCRTrainingArguments
 logger = logging.getLogger(__name__)
 
 STRATEGIES = ("eval_strategy", "save_strategy", "logging_strategy")
+# what `Validation` measures
+METRICS = ("mAR", "sumR")
+# arguments of transformers that would have no effect, and what decides in their place
+_DECIDED_BY = {
+    "output_dir": "the recipe's own `output_dir`",
+    "resume_from_checkpoint": "the output folder, whose last whole checkpoint is taken up",
+    "data_seed": "`seed`",
+    "train_sampling_strategy": "`bucket_chunk`, the batches that are sorted by length together",
+}
+_LEAST = {
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "num_train_epochs": 0,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "seed": 0,
+}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
+_HINTS = get_type_hints(CCRTrainingArguments)
 
 
 def peft_config(values: Mapping[str, Any]) -> Any:
@@ -65,6 +85,21 @@ def head_of(recipe: Recipe) -> HeadConfig | None:
         raise ConfigError(f"`head`: {str(error).split('__init__() ')[-1]}") from error
 
 
+def _check_argument(name: str, value: Any, where: str) -> None:
+    """Refuse a value of another type than the argument is declared to have: transformers takes any, and fails hours later."""
+    hint = _HINTS.get(name, object)  # an unknown name is refused by the class itself
+    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = tuple(kind for kind in (get_origin(member) or member for member in members) if isinstance(kind, type))
+    taken = (*kinds, int) if float in kinds else kinds
+    wrong = not isinstance(value, taken) or (isinstance(value, bool) and not {bool, object} & set(kinds))
+    least = _LEAST.get(name)
+    if wrong or (least is not None and not value >= least):
+        named = " or ".join(_KINDS.get(kind, kind.__name__) for kind in kinds)
+        raise ConfigError(
+            f"{where}: `{name}` is {value!r}; expected {named}{'' if least is None else f', {least} or more'}."
+        )
+
+
 def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
     """Training arguments of a stage: the method's published ones, over them the recipe's, and over them the stage's own.
 
@@ -75,11 +110,19 @@ def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:
     values = {"seed": recipe.seed, **method.arguments.get(stage.name, {}), **recipe.arguments, **stage.arguments}
     # YAML reads the word `no` as false
     values.update({name: "no" for name in STRATEGIES if values.get(name) is False})
+    where = f"Arguments of stage '{stage.name}'"
+    for name, value in values.items():
+        if name in _DECIDED_BY:
+            raise ConfigError(f"{where}: `{name}` has no effect; {_DECIDED_BY[name]} decides. Leave it out.")
+        _check_argument(name, value, where)
     values["output_dir"] = str(Path(recipe.output_dir) / stage.name)
     try:
         arguments = CCRTrainingArguments(**values)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"Arguments of stage '{stage.name}': {str(error).split('__init__() ')[-1]}") from error
+        raise ConfigError(f"{where}: {str(error).split('__init__() ')[-1]}") from error
+    best = arguments.metric_for_best_model
+    if arguments.eval_strategy != "no" and str(best).removeprefix("eval_") not in METRICS:
+        raise ConfigError(f"{where}: `metric_for_best_model` is {best!r}; validation measures {' and '.join(METRICS)}.")
     if stage.patience and arguments.eval_strategy == "no":
         raise ConfigError(
             f"Stage '{stage.name}': `patience` counts evaluations; set `eval_strategy` to steps or epoch."
@@ -122,6 +165,10 @@ def check_recipe(recipe: Recipe) -> None:
     if head is not None and not method.takes_head:
         raise ConfigError(
             f"The method {recipe.method!r} compares captions with the base's vectors; it takes no `head`."
+        )
+    if recipe.warm_start is not None and recipe.stages[0].name == "english":
+        raise ConfigError(
+            "`warm_start` takes an adapter on the same base, and the stage 'english' makes another base. Leave one of them out."
         )
     if recipe.warm_start is not None:
         find_start(recipe.warm_start, recipe.warm_start_language, adapter)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from ccr_adapters.errors import ConfigError
 
@@ -63,6 +64,10 @@ class VocabularyRecipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ConfigError(f"`vocabulary.{name}` is {value!r}; expected a share, from 0 to {most:g}.")
+        if self.size < 5:
+            raise ConfigError(
+                f"`vocabulary.size` is {self.size}; expected 5 or more: four special tokens, and one of the language."
+            )
         if self.sampling and self.kind != "unigram" and self.tokenizer is None:
             raise ConfigError(f"`vocabulary.sampling` cuts unigram pieces; `vocabulary.kind` is {self.kind!r}.")
         if self.sampling and self.train == "touched":
@@ -190,6 +195,8 @@ def recipe_from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
         raise ConfigError(f"{where}: the stage 'english' changes the base, so it comes first.")
     if names == ["english"]:
         raise ConfigError(f"{where}: the stage 'english' trains no language; it needs another stage after it.")
+    if not 0 <= recipe.seed < 2**32:
+        raise ConfigError(f"{where}: `seed` is {recipe.seed}; expected 0 to {2**32 - 1}.")
     _one_of("save_dtype", recipe.save_dtype, "float32", "float16", "bfloat16")
     if recipe.warm_start_language and not recipe.warm_start:
         raise ConfigError(f"{where}: `warm_start_language` is a language of the adapter `warm_start`; name that too.")
@@ -212,7 +219,19 @@ def _check_stage(stage: Stage, where: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads `2e-4` as the number that it is; YAML 1.1 wants a dot in it and makes it a text."""
+    """Reads `2e-4` as the number that it is; YAML 1.1 wants a dot in it and makes it a text.
+
+    A key that comes twice is refused, where PyYAML would forget the first.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first: dict[Any, Any] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and first.setdefault(key.value, key) is not key:
+                before = first[key.value].start_mark
+                raise ComposerError(f"the key {key.value!r} stands", before, "and a second time", key.start_mark)
+        return node
 
 
 _Loader.add_implicit_resolver(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import set_seed
 
-from ccr_adapters.cli.build import load_base
+from ccr_adapters.cli.build import load_base, subword_sampler
 from ccr_adapters.cli.checks import needs_of, stage_arguments, stage_terms
 from ccr_adapters.cli.recipe import Recipe, Stage
 from ccr_adapters.cli.scoring import Validation, visual_vectors
@@ -30,9 +30,8 @@ from ccr_adapters.methods import EnglishFineTune, Method, method_of
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.processing.collator import SourceCollator, TargetCollator
 from ccr_adapters.processing.frames import mean_frames
-from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.training import CCRTrainer, TargetCache, last_checkpoint
-from ccr_adapters.training.checkpoints import Patience, remove_incomplete, save_state
+from ccr_adapters.training.checkpoints import Patience, ended, remove_incomplete, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(folder)
     trainer.count_from(checkpoint)
-    if checkpoint is not None and Patience.ended(checkpoint):
+    if checkpoint is not None and ended(checkpoint):
         trainer.take_up(checkpoint)
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -156,7 +155,7 @@ def train_language(
     head = model.config.languages[language].head
     sampling = recipe.vocabulary.sampling if recipe.vocabulary else 0.0
     # before anything is encoded: it refuses a tokenizer that cannot cut
-    sampler = SubwordSampler(model.processor.tokenizer_for(language)) if sampling else None  # type: ignore[union-attr]
+    sampler = subword_sampler(recipe, model)
     with PartialState().main_process_first():
         source = cache.source(corpus.rows["caption"]) if "source_vectors" in needs else None
         if corpus.videos is not None:

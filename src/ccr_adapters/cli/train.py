@@ -17,11 +17,11 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from ccr_adapters.cli.build import build_model
+from ccr_adapters.cli.build import build_model, check_language
 from ccr_adapters.cli.checks import adapter_of, check_recipe, check_rows, stage_arguments
 from ccr_adapters.cli.recipe import Recipe
 from ccr_adapters.cli.scoring import evaluate_all, evaluate_model, visual_vectors
-from ccr_adapters.cli.stages import fine_tune_english, train_language
+from ccr_adapters.cli.stages import STAGE_DONE, fine_tune_english, train_language
 from ccr_adapters.cli.videos import with_frames
 from ccr_adapters.data.corpus import Corpus, load_corpus
 from ccr_adapters.errors import ConfigError
@@ -31,6 +31,8 @@ from ccr_adapters.modeling.warm_start import find_start
 from ccr_adapters.training import TargetCache
 
 __all__ = ["Outcome", "build_model", "check_recipe", "evaluate_model", "run_recipe", "visual_vectors"]
+
+RECIPE = "recipe.json"
 
 
 @dataclass
@@ -72,13 +74,17 @@ def _what_decides(recipe: dict[str, Any]) -> dict[str, Any]:
     return {**recipe, "arguments": rest(recipe["arguments"]), "stages": stages}
 
 
+def _kept(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as its output folder keeps it: without where things lie, and what the card says."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe), default=str))
+    return {name: value for name, value in values.items() if name not in ("output_dir", "cache_dir", "license")}
+
+
 def _same_recipe(recipe: Recipe, output: Path) -> None:
     """Refuse an output folder of another recipe, instead of going on with something else."""
-    path = output / "recipe.json"
-    own = json.loads(json.dumps(asdict(recipe), default=str))
-    for name in ("output_dir", "cache_dir", "license"):  # where things lie, and what the card says
-        own.pop(name)
+    path = output / RECIPE
     if path.is_file():
+        own = _kept(recipe)
         before = json.loads(path.read_text(encoding="utf-8"))
         then, now = _what_decides(before), _what_decides(own)
         different = sorted(key for key in now if then.get(key, now[key]) != now[key])
@@ -87,9 +93,33 @@ def _same_recipe(recipe: Recipe, output: Path) -> None:
                 f"'{output}' holds a run of another recipe (different: {', '.join(different)}). Choose another output_dir, "
                 "or remove the folder to start anew."
             )
-    elif PartialState().is_main_process:
-        write_metrics(path, own)
     PartialState().wait_for_everyone()
+
+
+def _rows_per_step(recipe: Recipe, output: Path) -> str:
+    """Rows that a step of each stage has in all processes, as the run began with them.
+
+    Each process takes as many as the recipe says, so the same recipe in another number of them is another training.
+
+    Raises:
+        ConfigError: If they are others now, and a stage is not finished.
+    """
+    arguments = [stage_arguments(recipe, stage) for stage in recipe.stages]
+    now = ", ".join(str(own.train_batch_size * own.gradient_accumulation_steps * own.world_size) for own in arguments)
+    before = _inputs(output).get("rows_per_step", now)
+    if before != now and not all((output / stage.name / STAGE_DONE).is_file() for stage in recipe.stages):
+        raise ConfigError(
+            f"'{output}' holds a run whose steps have {before} rows (stage by stage); in {arguments[0].world_size} process(es) "
+            f"they would have {now}. Start as many processes as it had, choose another output_dir, or remove the folder to start "
+            "anew."
+        )
+    return before
+
+
+def _inputs(output: Path) -> dict[str, str]:
+    path = output / "inputs.json"
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _same_inputs(output: Path, **inputs: str) -> None:
@@ -97,8 +127,7 @@ def _same_inputs(output: Path, **inputs: str) -> None:
 
     A path says nothing of what lies there: captions are filtered anew, and bases are replaced in place.
     """
-    path = output / "inputs.json"
-    before: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = _inputs(output)
     different = sorted(name for name, value in inputs.items() if before.get(name, value) != value)
     if different:
         raise ConfigError(
@@ -106,7 +135,7 @@ def _same_inputs(output: Path, **inputs: str) -> None:
             "had, choose another output_dir, or remove the folder to start anew."
         )
     if PartialState().is_main_process and not before.items() >= inputs.items():
-        write_metrics(path, {**before, **inputs})
+        write_metrics(output / "inputs.json", {**before, **inputs})
     PartialState().wait_for_everyone()
 
 
@@ -131,20 +160,31 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
         raise ConfigError(f"`output_dir` '{output}' is a file.")
     output.mkdir(parents=True, exist_ok=True)
     _same_recipe(recipe, output)
+    rows_per_step = _rows_per_step(recipe, output)
     set_seed(recipe.seed)
     if corpus is None:
         corpus = load_corpus(recipe.data, recipe.language, recipe.seed)
     check_rows(recipe, corpus)
-    given = {"training_pairs": corpus.pairs_fingerprint(), "visual_vectors": corpus.vectors_fingerprint()}
-    _same_inputs(output, **{name: value for name, value in given.items() if value is not None})
     base = recipe.base
     stages = list(recipe.stages)
+    english = output / "english" / STAGE_DONE if stages[0].name == "english" else None
+    if english is not None and not english.is_file():
+        check_language(recipe, corpus)
+        set_seed(recipe.seed)
+    # only now: a folder is no run's before there is something to train
+    if PartialState().is_main_process and not (output / RECIPE).is_file():
+        write_metrics(output / RECIPE, _kept(recipe))
+    PartialState().wait_for_everyone()
+    given = {"training_pairs": corpus.pairs_fingerprint(), "visual_vectors": corpus.vectors_fingerprint()}
+    given |= {"rows_per_step": rows_per_step}
+    _same_inputs(output, **{name: value for name, value in given.items() if value is not None})
     summary: dict[str, Any] = {
-        "recipe": json.loads((output / "recipe.json").read_text(encoding="utf-8")),
+        "recipe": json.loads((output / RECIPE).read_text(encoding="utf-8")),
         "stages": {},
     }
-    if stages[0].name == "english":
+    if english is not None:
         base = fine_tune_english(recipe, stages.pop(0), corpus, base)
+        summary["stages"]["english"] = json.loads(english.read_text(encoding="utf-8"))
     model = build_model(recipe, corpus, base, output / "vocabulary")
     # before anything is encoded, and not when the first trainer moves it
     model.to(stage_arguments(recipe, stages[0]).device)  # type: ignore[arg-type]

@@ -277,6 +277,8 @@ def load_corpus(spec: dict[str, Any], language: str, seed: int = 0) -> Corpus:
         raise DataError(
             f"`data` needs `name: tiny_world` or `path:`; got {', '.join(unknown) or 'neither'} instead. See examples/configs."
         )
+    if ids is not None and not visual:
+        raise DataError("`visual_ids` names the rows of `visual`, and there is no `visual`. Add it, or leave both out.")
     wrong = sorted(set(columns) - set(COLUMNS))
     if wrong:
         raise DataError(f"`columns` maps {', '.join(wrong)}; it can map {', '.join(COLUMNS)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,6 +39,10 @@ def train_tokenizer(
 
     Returns:
         A fast tokenizer of transformers with `[CLS] ... [SEP]` around each caption.
+
+    Raises:
+        ConfigError: If the kind is unknown, or so few tokens do not hold the characters of the captions.
+        DataError: If there is no caption.
     """
     texts = [text for text in captions if text and text.strip()]
     if not texts:
@@ -47,6 +52,13 @@ def train_tokenizer(
     alphabet = sorted({char for text in texts for char in (text.lower() if lowercase else text) if not char.isspace()})
     trainer: Any
     if kind == "unigram":
+        # each is a piece of its own, and so is the mark of where a word begins
+        required = {*alphabet, *unicodedata.normalize("NFKC", "".join(alphabet)), "\u2581"}
+        if size < len(required):
+            raise ConfigError(
+                f"A unigram tokenizer of {size} tokens does not hold the {len(required)} characters of these captions. Raise the "
+                "size of the vocabulary, or take `bpe`."
+            )
         tokenizer = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(
             vocab_size=size,

@@ -106,7 +106,8 @@ class MarkComplete(TrainerCallback):
 
     Older checkpoints go after that, and not before, as transformers would have it: a kill in between would leave none.
 
-    It also counts the seconds of training, those of the runs before included.
+    It also counts the seconds of training, those of the runs before included, and finds the best checkpoint again where the
+    folder has moved.
     """
 
     def __init__(self) -> None:
@@ -125,8 +126,11 @@ class MarkComplete(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Look at the clock."""
+        """Look at the clock, and for the best checkpoint of the runs before."""
         self.start = time.perf_counter()
+        best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir():
+            state.best_model_checkpoint = str(best)
         return control
 
     def on_save(
@@ -172,10 +176,13 @@ class Patience(EarlyStoppingCallback):
         return kept
 
     @classmethod
-    def ended(cls, checkpoint: Path | None) -> bool:
-        """Whether a training had lost its patience when it wrote a checkpoint."""
-        if checkpoint is None:
-            return False
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+    def ended(cls, state: TrainerState) -> bool:
+        """Whether a training had lost its patience."""
         most = cls._kept(state).get("args", {}).get("early_stopping_patience")
         return most is not None and cls._evaluations_without_gain(state) >= most
+
+
+def ended(checkpoint: Path) -> bool:
+    """Whether a training had come to its end when it wrote a checkpoint: another `train` would take one step too many."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+    return state.global_step >= state.max_steps or Patience.ended(state)

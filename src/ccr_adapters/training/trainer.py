@@ -135,6 +135,7 @@ class CCRTrainer(Trainer):
         Raises:
             TrainingError: If `on_out_of_memory` is `"stop"`, or processes share the batch.
         """
+        model.train()  # transformers does so in the step, too late to see what the first one will change
         rows, allowed = len(next(iter(inputs.values()))), self._rows_at_once
         terms, steps = self._terms.copy(), self._term_steps
 
@@ -280,6 +281,13 @@ class CCRTrainer(Trainer):
         )
 
     # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        if best and self.args.load_best_model_at_end:
+            # between two saves it would raise the score to beat and be lost
+            self.control.should_save = True
+        return best
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Trainer calls this in every process; two that write one file would move it away from under each other
