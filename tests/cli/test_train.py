@@ -15,6 +15,7 @@ from ccr_adapters.cli.checks import stage_arguments
 from ccr_adapters.cli.train import build_model, check_recipe, evaluate_model, run_recipe, visual_vectors
 from ccr_adapters.errors import ConfigError, DataError, TrainingError
 from ccr_adapters.modeling import CCRModel
+from ccr_adapters.processing.collator import TargetCollator
 from ccr_adapters.training import CCRTrainingArguments, TargetCache
 
 CAPTIONS = ["Hund rot", "Katze", "altes blaues Haus"]
@@ -178,6 +179,24 @@ def test_a_run_that_never_began_does_not_hold_the_folder(recipe, corpus, tmp_pat
         run_recipe(recipe(data={"path": str(tmp_path / "mistyped")}))
     stages = [{"name": "cla", "arguments": {"max_steps": 1}}]
     run_recipe(recipe(stages=stages), corpus, evaluate=False)
+
+
+def test_a_stage_does_not_repeat_the_batches_and_cuts_of_the_one_before(recipe, corpus, monkeypatch):
+    seen = []
+    collate = TargetCollator.__call__
+
+    def watched(self, examples):
+        seen.append((self.seed, [example["row"] for example in examples]))
+        return collate(self, examples)
+
+    monkeypatch.setattr(TargetCollator, "__call__", watched)
+    arguments = {**recipe().arguments, "max_steps": 2}
+    run_recipe(recipe(arguments=arguments), corpus, evaluate=False)
+    seeds = [seed for seed, _ in seen]
+    first, second = ([rows for own, rows in seen if own == seed] for seed in (seeds[0], seeds[-1]))
+    assert seeds[0] == 0  # that of the recipe: a single stage trains as it always did
+    assert first != second
+    assert len(set(seeds)) == 2
 
 
 def test_other_pairs_in_the_folder_of_a_run_are_refused(recipe, corpus):

@@ -133,6 +133,11 @@ def _save_base(model: CCRModel, folder: Path) -> None:
     os.replace(aside, folder)
 
 
+def _seed_of(seed: int, place: int) -> int:
+    """A seed for each stage: epochs count from 0 in all, and with one seed the second would repeat the batches of the first."""
+    return seed if place == 0 else int(np.random.SeedSequence((seed, place)).generate_state(1)[0])
+
+
 @contextmanager
 def _quick_backward(model: CCRModel) -> Iterator[None]:
     """Plain attention while training on a CPU, where the backward pass of torch's fused attention is the slower one."""
@@ -185,7 +190,7 @@ def train_language(
     method_class = method_of(recipe.method)
     summaries: dict[str, Any] = {}
     with _quick_backward(model):
-        for stage in stages:
+        for place, stage in enumerate(stages):
             terms = stage_terms(recipe, stage)
             bank = torch.from_numpy(visual[:].astype("float32")) if "bank" in method_class.needs(terms) else None
             # the discriminator starts the same whether the stages before were trained just now or loaded
@@ -198,6 +203,7 @@ def train_language(
                 summaries[stage.name] = json.loads(done.read_text(encoding="utf-8"))
             else:
                 arguments = stage_arguments(recipe, stage)
+                arguments.seed, collator.seed = (_seed_of(seed, place) for seed in (arguments.seed, recipe.seed))
                 arguments.ddp_find_unused_parameters = method.leaves_unused or arguments.ddp_find_unused_parameters
                 trainer = CCRTrainer(
                     method,
