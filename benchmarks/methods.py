@@ -46,7 +46,11 @@ def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
     for world in args.worlds:
         # the words of the tiny world are a closed list and are not cut: there the recommended recipe is `transfer`
-        same = {"mla+cut", "relations-uncut"} | ({"transfer"} if "recommended" in args.methods else set()) if world == "tiny" else set()
+        same = (
+            {"mla+cut", "relations-uncut"} | ({"transfer"} if "recommended" in args.methods else set())
+            if world == "tiny"
+            else set()
+        )
         methods = [method for method in args.methods if method not in same]
         languages = args.languages or (TINY_LANGUAGES if world == "tiny" else ("de", "cs"))
         for language in languages:

@@ -152,7 +152,8 @@ def test_a_method_that_rewrites_the_base_is_found_out(share, bases, monkeypatch)
     assert "de" not in model.base.peft_config
 
 
-def test_other_kinds_of_lora_are_no_lora(bases, english):
+def test_other_kinds_of_lora_are_no_lora(bases):
     model = CCRModel.from_base(bases["bert"])
-    model.add_language("de", AdaLoraConfig(init_r=4, target_r=2, total_step=10))
-    assert model.encode_text(english, "de").shape == (6, 32)
+    # not: change the base
+    with pytest.raises(ConfigError, match="of ADALORA could not be saved here and loaded again"):
+        model.add_language("de", AdaLoraConfig(init_r=4, target_r=2, total_step=10))

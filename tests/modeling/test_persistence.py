@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 
+import peft
 import pytest
 import torch
 from peft import LoraConfig
@@ -139,6 +140,44 @@ def test_lora_makes_the_round_trip_too(build, bases, english, stir, tmp_path):
     assert (expected[0] - model.encode_text(english[0], None)[0]).abs().max() > 1e-3
     model.save_pretrained(tmp_path)
     same(CCRModel.from_pretrained(tmp_path).encode_text(english, codes), expected)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [peft.IA3Config(target_modules=["k_proj", "v_proj", "fc2"], feedforward_modules=["fc2"]), peft.LoHaConfig(r=4)],
+)
+def test_other_methods_of_peft_make_the_round_trip(adapter, bases, english, tmp_path):
+    model = CCRModel.from_base(bases["clip"])
+    model.add_language("de", adapter)
+    with torch.no_grad():
+        for parameter in model.trainable("de"):
+            parameter += 0.05 * torch.randn_like(parameter)
+    expected = model.encode_text(english)
+    assert (expected - model.encode_text(english, None)).abs().max() > 1e-3
+    model.save_pretrained(tmp_path)
+    same(CCRModel.from_pretrained(tmp_path).encode_text(english), expected)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "why"),
+    [
+        (peft.OFTConfig(r=0, oft_block_size=8), "meta tensor"),
+        (peft.FourierFTConfig(n_frequency=100), "meta tensor"),
+        (peft.ShiraConfig(r=4), "meta tensor"),
+        (peft.VeraConfig(r=4), "shared state"),
+        (peft.XLoraConfig(), "nothing to train"),
+        (LoraConfig(r=4, rank_pattern={"(q|v)_proj": 8}), "`rank_pattern` of the LORA adapter"),
+    ],
+    ids=["OFT", "FourierFT", "SHiRA", "VeRA", "X-LoRA", "pattern"],
+)
+def test_a_method_that_could_not_be_loaded_again_is_refused_before_training(adapter, why, bases, english):
+    model = CCRModel.from_base(bases["clip"])
+    before = model.encode_text(english)
+    with pytest.raises(ConfigError, match=f"{why}.*(Use another method|name modules plainly)"):
+        model.add_language("de", adapter)
+    assert model.languages == []
+    model.add_language("de", DASDConfig(r=4))
+    same(model.encode_text(english, None), before)
 
 
 def test_half_precision_halves_the_download(build, english, german_tokenizer, stir, tmp_path):

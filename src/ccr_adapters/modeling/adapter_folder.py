@@ -82,7 +82,10 @@ def read_adapter_config(folder: Path) -> PeftConfig:
             f"Unknown key{'s' if len(unknown) > 1 else ''} in '{path}': {', '.join(unknown)}. Check the spelling, or update "
             "ccr-adapters and peft if the file is newer."
         )
-    _refuse_patterns(values, path)
+    for key in patterns_in(values):
+        raise AdapterError(
+            f"'{path}': `{key}` is {str(values[key])[:80]!r}; expected plain names of modules, no regular expression."
+        )
     values.pop("peft_type")
     try:
         return config_class(**values)
@@ -94,20 +97,19 @@ def read_adapter_config(folder: Path) -> PeftConfig:
 _PLAIN = re.compile(r"\^?(?:[\w.-]|\\\.)+\$?")
 
 
-def _refuse_patterns(values: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration that names modules by regular expressions, which may take for ever.
+def patterns_in(values: Mapping[str, Any]) -> list[str]:
+    """Keys of an adapter's configuration that choose modules by something else than plain names.
 
-    `write_adapter` writes lists of names.
+    A regular expression that a stranger wrote may take for ever; `write_adapter` writes lists of names.
     """
+    found = []
     for key, value in values.items():
         if key.endswith(("_modules", "_pattern")):
             names = [value] if isinstance(value, str) else value or ()
-            if not isinstance(names, (list, tuple, dict)) or not all(
-                isinstance(name, str) and _PLAIN.fullmatch(name) for name in names
-            ):
-                raise AdapterError(
-                    f"'{path}': `{key}` is {str(value)[:80]!r}; expected plain names of modules, no regular expression."
-                )
+            plain = isinstance(names, (list, tuple, set, dict))
+            if not plain or not all(isinstance(name, str) and _PLAIN.fullmatch(name) for name in names):
+                found.append(key)
+    return found
 
 
 @contextmanager
@@ -214,8 +216,8 @@ def write_adapter(
     values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     # by which AutoPeftModel finds the class of the base
     mapping = {"base_model_class": type(base).__name__, "parent_library": type(base).__module__}
-    if isinstance(values.get("target_modules"), str):
-        # a regular expression: what it found is written, since one that a stranger wrote would not be run
+    if {"target_modules", "exclude_modules"} & set(patterns_in(values)):
+        # what the pattern has found, since one that a stranger wrote would not be run
         values.update(target_modules=_adapted(base, code), exclude_modules=None)
     values.update(base_model_name_or_path=base_name, revision=revision, inference_mode=True, auto_mapping=mapping)
     text = json.dumps(values, indent=2, sort_keys=True, default=str)

@@ -26,7 +26,7 @@ from ccr_adapters.errors import ConfigError, LanguageError
 from ccr_adapters.full import FullConfig, FullLayer
 from ccr_adapters.modeling.fingerprint import weights_sha256
 from ccr_adapters.modeling.heads import Head
-from ccr_adapters.modeling.language_files import load_language
+from ccr_adapters.modeling.language_files import check_it_loads, load_language
 from ccr_adapters.modeling.recognise import check_base
 from ccr_adapters.modeling.shelf import Place, Shelf
 from ccr_adapters.modeling.vocabulary import Vocabulary
@@ -102,7 +102,7 @@ class LanguageHost(PreTrainedModel):
 
         Args:
             code: Its BCP-47 code, `"de"`.
-            adapter: Any peft configuration; default `DASDConfig()`.
+            adapter: Configuration of DASD or of another method of peft; default `DASDConfig()`.
             tokenizer: The language's own tokenizer; `None` shares the base's.
             vocabulary: Its token embedding; default: a trained table of the encoder's width.
             source: Rows that the table starts from. (n, e)
@@ -112,7 +112,7 @@ class LanguageHost(PreTrainedModel):
 
         Raises:
             ConfigError: If a vocabulary has no tokenizer or fewer rows than it, no processor is there to keep that, or the base
-                takes no captions so long.
+                takes no captions so long; if the method would change the base, or its adapters could not be loaded again.
             LanguageError: If the code is taken or reserved.
         """
         self.check_new_language(code)
@@ -187,6 +187,8 @@ class LanguageHost(PreTrainedModel):
         with warnings.catch_warnings(), ExitStack() as undo:
             # several adapters in one model are what this is for
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            if device is None:
+                check_it_loads(self.base, adapter, code)
             undo.callback(self._forget, code, adapter)
             before = None if method in _LEAVE_THE_BASE else weights_sha256(self.base, rounded=False)
             if device is None:

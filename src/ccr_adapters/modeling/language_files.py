@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from peft import PeftConfig, PeftType, inject_adapter_in_model
 
 from ccr_adapters.configuration import HeadConfig, LanguageConfig, VocabularyConfig
 from ccr_adapters.dasd import find_text_encoder
@@ -20,6 +24,7 @@ from ccr_adapters.modeling.adapter_folder import (
     VOCABULARY_WEIGHTS,
     fill_adapter,
     fill_module,
+    patterns_in,
     read_adapter_config,
     read_tensors,
     write_adapter,
@@ -31,6 +36,8 @@ from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.bases import read_tokenizer
 from ccr_adapters.processing.repository import inside
 
+_LOADS = ("DASD", "FULL", "LORA")
+"""Methods that are known to be loaded as they were saved; another one is tried."""
 # what peft and torch raise at a configuration that cannot be
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -94,6 +101,49 @@ def write_language(
     return plan
 
 
+def check_it_loads(base: Any, adapter: PeftConfig, code: str) -> None:
+    """Refuse an adapter that could be trained and saved, and not be loaded again: it is tried on a copy of the base.
+
+    Some methods of peft keep more than their weights, or make it from numbers that loading does not have.
+
+    Args:
+        base: The base; it stays as it is.
+        adapter: The adapter's configuration.
+        code: Its language.
+
+    Raises:
+        ConfigError: If it is one of those.
+    """
+    method = PeftType(adapter.peft_type).value
+    patterns = set(patterns_in(adapter.to_dict())) - {"target_modules", "exclude_modules"}
+    if patterns:
+        raise ConfigError(
+            f"`{min(patterns)}` of the {method} adapter holds a regular expression; name modules plainly."
+        )
+    if method in _LOADS:
+        return
+    tried = copy.deepcopy(base)
+    try:
+        with TemporaryDirectory() as aside, torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            folder = Path(aside)
+            inject_adapter_in_model(copy.deepcopy(adapter), tried, adapter_name=code)
+            if not any(parameter.requires_grad for parameter in tried.parameters()):
+                raise ValueError("it has nothing to train")
+            write_adapter(folder, tried, code, base_name=None, revision=None, dtype=None)
+            tried = copy.deepcopy(base)
+            with torch.device("meta"):
+                inject_adapter_in_model(read_adapter_config(folder), tried, adapter_name=code)
+            fill_adapter(tried, code, folder / ADAPTER_WEIGHTS, base.dtype)
+            ids = torch.arange(4, device=base.device)[None]
+            find_text_encoder(tried).module(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except _MISFITS as error:
+        raise ConfigError(
+            f"An adapter of {method} could not be saved here and loaded again ({first_line(error)}). Use another method: DASD, "
+            "LORA, FULL, or one of peft's that keeps nothing but weights, as IA3, LOHA or C3A."
+        ) from error
+
+
 def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, root: Path, **hub: Any) -> None:
     """Put a language from an adapter repository into a model, which is left as it was if that fails.
 
@@ -123,17 +173,14 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
             raise AdapterError(
                 f"Language {code!r}: `max_length` is {language.max_length}; the base takes {longest} tokens."
             )
-    try:
+    with _misfits_told(folder / ADAPTER_CONFIG):
         model.inject(adapter, code, device="meta")
-    except CCRError:
-        raise
-    except _MISFITS as error:
-        raise AdapterError(f"'{folder / ADAPTER_CONFIG}' does not fit the base, or is too large: {error}") from error
     dtype = model.base.dtype if model.base.dtype.is_floating_point else torch.float32
     with ExitStack() as undo:
         model.config.languages[code] = language
         undo.callback(model.take_language, code)
-        fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
+        with _misfits_told(folder / ADAPTER_WEIGHTS):
+            fill_adapter(model.base, code, folder / ADAPTER_WEIGHTS, dtype)
         if language.head is not None:
             model.heads[code] = _load_head(model, language.head, folder / HEAD_WEIGHTS, dtype)
         if table is not None:
@@ -143,14 +190,20 @@ def load_language(model: HoldsLanguages, code: str, language: LanguageConfig, ro
         undo.pop_all()
 
 
-def _load_head(model: HoldsLanguages, config: HeadConfig, path: Path, dtype: torch.dtype) -> torch.nn.Module:
+@contextmanager
+def _misfits_told(path: Path) -> Iterator[None]:
+    """Name the file whose content peft or torch could not make anything of."""
     try:
-        with torch.device("meta"):
-            head = model.build_head(config)
+        yield
+    except CCRError:
+        raise
     except _MISFITS as error:
-        raise AdapterError(
-            f"The head of '{path}' does not fit the base, or is too large: {first_line(error)}"
-        ) from error
+        raise AdapterError(f"'{path}' does not fit the base, or is too large: {first_line(error)}") from error
+
+
+def _load_head(model: HoldsLanguages, config: HeadConfig, path: Path, dtype: torch.dtype) -> torch.nn.Module:
+    with _misfits_told(path), torch.device("meta"):
+        head = model.build_head(config)
     return fill_module(head, path, model.base.device, dtype)
 
 

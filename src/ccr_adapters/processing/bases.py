@@ -11,10 +11,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ccr_adapters.data import tiny_clip_path
 from ccr_adapters.errors import AdapterError, first_line
+from ccr_adapters.processing.repository import read_json
 
 # for `from_pretrained`: without it transformers would ask whoever sits at the terminal whether to run a repository's code,
 # one that an adapter names and nobody typed
 NO_REMOTE_CODE = {"trust_remote_code": False}
+_FAST = "tokenizer.json"
+_KINDS = ("BPE", "Unigram", "WordLevel", "WordPiece", None)  # an early file does not say
 TINY_CLIP = "tiny_clip"
 """Name of the packaged base; adapters name it so, since its folder differs from machine to machine."""
 _BESIDE_THE_MODEL = "Save it beside the model, with tokenizer.save_pretrained(folder), or pass `processor=`."
@@ -49,9 +52,16 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         AdapterError: If it cannot be read, or only by code of its own.
     """
+    if (folder / _FAST).is_file():
+        model = read_json(folder / _FAST).get("model")
+        kind = model.get("type") if isinstance(model, dict) else "none"
+        if kind not in _KINDS:  # at which the library raises a bare Exception
+            raise AdapterError(
+                f"The tokenizer in '{folder}' cannot be read (its kind is {kind!r}). Download its files again."
+            )
     try:
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), **NO_REMOTE_CODE)
-    except Exception as error:  # the library raises nothing narrower for a file that it cannot parse
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdapterError(
             f"The tokenizer in '{folder}' cannot be read ({first_line(error)}). Download its files again."
         ) from error
