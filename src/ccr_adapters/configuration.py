@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from ccr_adapters.errors import ConfigError
+from ccr_adapters.errors import ConfigError, first_line
 
 BASE_LANGUAGES = frozenset({"en", "__base__"})
 """Names that mean the base itself, without an adapter (as does `None`)."""
@@ -255,6 +255,21 @@ class CCRConfig(PreTrainedConfig):
         if isinstance(found, tuple):
             config, unused = found
             return config, {**unused, **asked}
+        return found
+
+    def described_base(self) -> PreTrainedConfig:
+        """The base's configuration, as `base_config` says it.
+
+        Raises:
+            ConfigError: If it says nothing, or nothing that transformers knows.
+        """
+        values = dict(self.base_config or {})
+        try:
+            found: PreTrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
+        except KeyError as error:
+            raise ConfigError("`base_config` does not say which `model_type` the base is.") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"`base_config` is none that transformers knows: {first_line(error)}") from error
         return found
 
     def to_dict(self) -> dict[str, Any]:

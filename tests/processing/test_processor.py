@@ -142,6 +142,13 @@ def test_tokenizers_of_languages_come_back(processor, german, bases, german_toke
     CCRConfig().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="does not say what its base is"):
         CCRProcessor.from_pretrained(tmp_path)
+    for described, message in (
+        ({}, "does not say which `model_type`"),
+        ({"model_type": "no-such"}, "none that transformers"),
+    ):
+        CCRConfig(base_model_name_or_path=str(base), base_config=described).save_pretrained(tmp_path)
+        with pytest.raises(ConfigError, match=message):
+            CCRProcessor.from_pretrained(tmp_path)
 
 
 def test_one_language_lies_at_the_top(processor, tmp_path):

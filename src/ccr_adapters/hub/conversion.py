@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from ccr_adapters.errors import AdapterError, first_line
 from ccr_adapters.modeling import CCRModel
-from ccr_adapters.processing.bases import resolve_base
+from ccr_adapters.processing.bases import knows_no_words, resolve_base
 
 SAME = 1e-6
 """How far frozen weights may be from the base's to be the same."""
@@ -90,15 +90,18 @@ def load_tokenizer(name: str | Path, **kwargs: Any) -> Any:
     """A tokenizer of transformers.
 
     Raises:
-        AdapterError: If it cannot be loaded.
+        AdapterError: If it cannot be loaded, or has no words since its files are missing.
     """
     try:
-        return AutoTokenizer.from_pretrained(resolve_base(name), **kwargs)
+        found = AutoTokenizer.from_pretrained(resolve_base(name), **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise AdapterError(
             f"The tokenizer '{name}' cannot be loaded ({first_line(error)}). Say where it "
             "is: a folder or a repository of transformers."
         ) from error
+    if knows_no_words(found):
+        raise AdapterError(f"'{name}' has no files of a tokenizer. Name a folder or a repository that has them.")
+    return found
 
 
 def write_base(model: CCRModel, folder: Path) -> None:

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftConfig, PeftType, inject_adapter_in_model
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer, delete_adapter
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ccr_adapters.configuration import BASE_LANGUAGES, CCRConfig, HeadConfig, LanguageConfig, VocabularyConfig
@@ -68,8 +68,7 @@ class LanguageHost(PreTrainedModel):
                 raise ConfigError(
                     "A CCRConfig without `base_config` says nothing about the base; see CCRModel.from_base."
                 )
-            values = dict(config.base_config)
-            base = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+            base = AutoModel.from_config(config.described_base())
         self.base = base.requires_grad_(False).eval()
         self.vocabularies = nn.ModuleDict()
         self.heads = nn.ModuleDict()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, BatchFeature
+from transformers import AutoImageProcessor, BatchFeature
 
 from ccr_adapters.configuration import BASE_LANGUAGES, LanguageConfig
 from ccr_adapters.dasd.families import anatomy_of, caption_limit
@@ -275,8 +275,7 @@ class CCRProcessor:
             folder = snapshot(
                 str(pretrained_model_name_or_path), at_commit(hub, folder), names, told=hub.get("revision")
             )
-        values = dict(config.base_config)
-        base_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        base_config = config.described_base()
         elsewhere = {key: value for key, value in hub.items() if key != "revision"}
         processor = cls.for_base(
             resolve_base(config.base_model_name_or_path, folder),
