@@ -137,7 +137,7 @@ def test_two_processes_make_the_model_that_one_makes(runs):
 def test_the_steps_count_global_batches(runs):
     for folder in runs[0].values():
         summary = json.loads((folder / "training_summary.json").read_text(encoding="utf-8"))
-        assert {name: stage["steps"] for name, stage in summary["stages"].items()} == {"cla": 2, "cma": 6}
+        assert {name: stage["steps"] for name, stage in summary["stages"].items()} == {"english": 2, "cla": 2, "cma": 6}
 
 
 def test_two_processes_resume_in_the_middle_of_an_epoch(runs):

@@ -49,7 +49,7 @@ def test_a_language_that_the_captions_do_not_have_cannot_be_chosen(page, model, 
 
 
 def test_without_captions_it_says_so(model, pictures):
-    assert "No captions were given to this page" in texts_of(build_page(model, pictures))
+    assert "No captions in a language that the model reads were given" in texts_of(build_page(model, pictures))
 
 
 def test_nothing_is_fetched_from_elsewhere():
