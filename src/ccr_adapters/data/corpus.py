@@ -187,7 +187,7 @@ def check_language(rows: Dataset, language: str) -> None:
         if isinstance(code, str)
         and len(_main(code)) == len(wanted)
         and _main(code) != wanted
-        and {_main(code), wanted} not in _ONE_LANGUAGE
+        and {_main(code), wanted} not in _TAKEN_AS_ONE
         and _main(code) not in ("mul", "und")
     ]
     if other:
@@ -199,7 +199,7 @@ def check_language(rows: Dataset, language: str) -> None:
 
 
 # codes of which one is an older, or a wider, name of the other
-_ONE_LANGUAGE: tuple[set[str], ...] = (
+_TAKEN_AS_ONE: tuple[set[str], ...] = (
     {"no", "nb"},
     {"no", "nn"},
     {"he", "iw"},
