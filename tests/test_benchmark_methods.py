@@ -204,7 +204,7 @@ def test_a_method_is_shown_where_it_has_all_languages(methods):
 
 def test_a_block_says_how_many_pairs_it_had(contenders):
     assert contenders.training_of(CELL) == "de, 2,900 pairs"
-    assert contenders.training_of({**CELL, "pairs": 1450, "noise": 0.2}) == "de, 1,450 pairs, 20% noise"  # a quick run
+    assert contenders.training_of({**CELL, "pairs": 1160, "noise": 0.2}) == "de, 1,160 pairs, 20% noise"  # a quick run
     assert contenders.training_of({**CELL, "regime": "all", "pairs": None}) == "de, all pairs"
     assert contenders.training_of({**CELL, "regime": "tiny"}) == "de, tiny world"
 
@@ -214,8 +214,10 @@ def test_the_plan_of_a_quick_run(methods, contenders):
     cells = methods.plan(args)
     assert [found["method"] for found in cells] == ["base", "aligned", *contenders.QUICK_METHODS]
     assert {found["language"] for found in cells} == {"de"}
+    assert {found["varied"] for found in cells} == {1}
     full = methods.plan(methods.parsed(["--seeds", "0", "1"]))
     assert len({contenders.name_of(found) for found in full}) == len(full)
+    assert not any("varied" in found for found in full)
     assert {found["language"] for found in full if found["world"] == "tiny"} == set(contenders.TINY_LANGUAGES)
 
 

@@ -251,6 +251,7 @@ def test_what_the_batches_of_a_recipe_must_hold():
         ({"stages": [{"name": "cla", "patience": 3}]}, "patience.*eval_strategy"),
         ({"arguments": {"vocabulary_learning_rate": "fast"}}, "vocabulary_learning_rate.*fast"),
         ({"arguments": {"learning_rate": -1}}, "learning_rate.*-1; expected a number, 0 or more"),
+        ({"arguments": {"num_train_epochs": 0}}, "num_train_epochs.*0; expected a number, more than 0"),
         ({"arguments": {"learning_rate": "fast"}}, "learning_rate.*'fast'; expected a number"),
         ({"arguments": {"learning_rate": None}}, "learning_rate.*None; expected a number"),
         ({"arguments": {"weight_decay": "0.2"}}, "weight_decay.*'0.2'"),

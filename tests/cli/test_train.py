@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -75,18 +76,17 @@ def test_the_same_recipe_gives_the_same_model(recipe, corpus):
 
 
 def test_a_card_says_best_only_where_the_best_was_taken(recipe, corpus):
-    found = {}
-    for best in (True, False):
-        arguments = {
-            **recipe().arguments,
-            "eval_strategy": "steps",
-            "eval_steps": 5,
-            "save_strategy": "steps",
-            "save_steps": 5,
-        }
-        plan = recipe(f"{best}", arguments={**arguments, "load_best_model_at_end": best})
-        found[best] = run_recipe(plan, corpus).model.config.languages["de"].recipe["checkpoint"]
-    assert found == {True: "highest validation mAR of each stage", False: "the last"}
+    arguments = {**recipe().arguments, "eval_strategy": "steps", "eval_steps": 5}
+    arguments |= {"save_strategy": "steps", "save_steps": 5}
+    kinds: dict[str, dict] = {
+        "highest validation mAR of each stage": {"load_best_model_at_end": True},
+        "highest validation sumR of each stage": {"load_best_model_at_end": True, "metric_for_best_model": "sumR"},
+        "the last": {"load_best_model_at_end": False},
+    }
+    for place, (said, own) in enumerate(kinds.items()):
+        outcome = run_recipe(recipe(f"{place}", arguments={**arguments, **own}), corpus)
+        assert outcome.model.config.languages["de"].recipe["checkpoint"] == said
+        assert f"| chosen checkpoint | {said} |" in (outcome.adapter / "README.md").read_text(encoding="utf-8")
 
 
 def test_finished_stages_are_not_repeated(recipe, corpus):
@@ -254,6 +254,29 @@ def test_too_few_pairs_for_a_batch_are_refused_before_any_work(first, recipe, co
     with pytest.raises(TrainingError, match=r"20 pairs do not fill one batch of 21.*per_device_train_batch_size"):
         run_recipe(recipe(stages=stages, arguments=arguments), corpus)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == []
+
+
+def test_a_recipe_that_is_refused_leaves_its_folder_free(recipe, corpus, tmp_path):
+    """Free for a mended one, whose vocabulary may have another size; not so once something was trained."""
+    wrong = {"peft_type": "LORA", "target_modules": ["nowhere"]}
+    with pytest.raises(ConfigError, match="`adapter`: .*nowhere"):
+        run_recipe(recipe(adapter=wrong, vocabulary={"size": 40}), corpus)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == []
+    mended = recipe(vocabulary={"size": 24})
+    assert len(run_recipe(mended, corpus, evaluate=False).model.processor.tokenizer_for("de")) <= 24
+    with pytest.raises(ConfigError, match="another recipe"):
+        run_recipe(recipe(vocabulary={"size": 40}), corpus)
+    assert (tmp_path / "run" / "recipe.json").is_file()
+
+
+def test_unknown_words_need_a_token_before_any_work(recipe, corpus, german_tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(german_tokenizer)
+    tokenizer.unk_token = None
+    tokenizer.save_pretrained(str(tmp_path / "tokenizer"))
+    plan = {"tokenizer": str(tmp_path / "tokenizer"), "unknown": 0.1}
+    with pytest.raises(ConfigError, match="needs a tokenizer with an unknown token"):
+        run_recipe(recipe(vocabulary=plan, stages=[{"name": "english"}, {"name": "cla"}]), corpus)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == []
 
 
 def test_visual_vectors_of_another_width_are_refused_before_any_work(recipe, corpus):

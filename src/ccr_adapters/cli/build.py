@@ -23,6 +23,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.vocabulary_source import source_table
 from ccr_adapters.processing.bases import NO_REMOTE_CODE
 from ccr_adapters.processing.captions import token_ids
+from ccr_adapters.processing.collator import unknown_id
 from ccr_adapters.processing.subwords import SubwordSampler
 from ccr_adapters.processing.video import is_features
 from ccr_adapters.processing.vocabulary import start_table, train_tokenizer
@@ -152,7 +153,10 @@ def check_language(recipe: Recipe, corpus: Corpus) -> None:
     """Build the language on the untrained base, and drop it: what is wrong with it is said before hours of training that base.
 
     Raises:
-        CCRError: As `build_model` and `subword_sampler`.
+        CCRError: As `build_model`, `subword_sampler` and `unknown_id`.
     """
     with TemporaryDirectory() as folder:
-        subword_sampler(recipe, build_model(recipe, corpus, recipe.base, Path(folder)))
+        model = build_model(recipe, corpus, recipe.base, Path(folder))
+        subword_sampler(recipe, model)
+        if recipe.vocabulary is not None and recipe.vocabulary.unknown:
+            unknown_id(model.processor, recipe.language)  # type: ignore[arg-type]

@@ -39,11 +39,12 @@ _DECIDED_BY = {
 _LEAST = {
     "learning_rate": 0,
     "weight_decay": 0,
-    "num_train_epochs": 0,
     "per_device_train_batch_size": 1,
     "gradient_accumulation_steps": 1,
     "seed": 0,
 }
+# transformers would train nothing, and the card say that it did
+_ABOVE_ZERO = frozenset({"num_train_epochs"})
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "nothing"}
 _HINTS = get_type_hints(CCRTrainingArguments)
 
@@ -92,12 +93,11 @@ def _check_argument(name: str, value: Any, where: str) -> None:
     kinds = tuple(kind for kind in (get_origin(member) or member for member in members) if isinstance(kind, type))
     taken = (*kinds, int) if float in kinds else kinds
     wrong = not isinstance(value, taken) or (isinstance(value, bool) and not {bool, object} & set(kinds))
-    least = _LEAST.get(name)
-    if wrong or (least is not None and not value >= least):
+    least, above = _LEAST.get(name), name in _ABOVE_ZERO
+    if wrong or (least is not None and not value >= least) or (above and not value > 0):
         named = " or ".join(_KINDS.get(kind, kind.__name__) for kind in kinds)
-        raise ConfigError(
-            f"{where}: `{name}` is {value!r}; expected {named}{'' if least is None else f', {least} or more'}."
-        )
+        bound = ", more than 0" if above else "" if least is None else f", {least} or more"
+        raise ConfigError(f"{where}: `{name}` is {value!r}; expected {named}{bound}.")
 
 
 def stage_arguments(recipe: Recipe, stage: Stage) -> CCRTrainingArguments:

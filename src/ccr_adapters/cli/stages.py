@@ -52,6 +52,13 @@ class _Rows(Dataset[dict[str, Any]]):
         return {"row": index, **self.rows[index]}
 
 
+def _chosen_by(trainer: CCRTrainer) -> str | None:
+    """The metric by which a checkpoint was kept; `None` where it is the last one, also if transformers knows the best."""
+    if not (trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint):
+        return None
+    return str(trainer.args.metric_for_best_model).removeprefix("eval_")
+
+
 def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, Any]:
     """Train one stage, from its last checkpoint where there is one, and leave its weights and a summary."""
     folder = Path(str(trainer.args.output_dir))
@@ -70,8 +77,7 @@ def _run_trainer(trainer: CCRTrainer, method: Method, done: Path) -> dict[str, A
         "seconds": round(trainer.seconds, 1),
         "loss": losses[-1] if losses else None,
         "best": trainer.state.best_metric,
-        # transformers knows the best one also where it keeps the last
-        "chosen": bool(trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint),
+        "chosen": _chosen_by(trainer),
         "resumed_from": checkpoint.name if checkpoint else None,
     }
     if trainer.is_world_process_zero():

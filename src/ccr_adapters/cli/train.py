@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from ccr_adapters.cli.scoring import evaluate_all, evaluate_model, visual_vector
 from ccr_adapters.cli.stages import STAGE_DONE, fine_tune_english, train_language
 from ccr_adapters.cli.videos import with_frames
 from ccr_adapters.data.corpus import Corpus, load_corpus
-from ccr_adapters.errors import ConfigError
+from ccr_adapters.errors import CCRError, ConfigError
 from ccr_adapters.evaluation import RetrievalMetrics, protocol_line, write_metrics
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.warm_start import find_start
@@ -33,6 +36,8 @@ from ccr_adapters.training import TargetCache
 __all__ = ["Outcome", "build_model", "check_recipe", "evaluate_model", "run_recipe", "visual_vectors"]
 
 RECIPE = "recipe.json"
+INPUTS = "inputs.json"
+VOCABULARY = "vocabulary"
 
 
 @dataclass
@@ -117,7 +122,7 @@ def _rows_per_step(recipe: Recipe, output: Path) -> str:
 
 
 def _inputs(output: Path) -> dict[str, str]:
-    path = output / "inputs.json"
+    path = output / INPUTS
     found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
@@ -135,8 +140,24 @@ def _same_inputs(output: Path, **inputs: str) -> None:
             "had, choose another output_dir, or remove the folder to start anew."
         )
     if PartialState().is_main_process and not before.items() >= inputs.items():
-        write_metrics(output / "inputs.json", {**before, **inputs})
+        write_metrics(output / INPUTS, {**before, **inputs})
     PartialState().wait_for_everyone()
+
+
+@contextmanager
+def _left_free_if_refused(recipe: Recipe, output: Path) -> Iterator[None]:
+    """Let a recipe that turns out not to work leave its folder free for a mended one, unless something was trained there."""
+    fresh = not (output / RECIPE).is_file()
+    try:
+        yield
+    except CCRError:
+        trained = any((output / stage.name).exists() for stage in recipe.stages)
+        if fresh and not trained and PartialState().is_main_process:
+            # with the vocabulary, which the mended recipe may want in another size
+            shutil.rmtree(output / VOCABULARY, ignore_errors=True)
+            for name in (RECIPE, INPUTS):
+                (output / name).unlink(missing_ok=True)
+        raise
 
 
 def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool = True) -> Outcome:
@@ -171,21 +192,22 @@ def run_recipe(recipe: Recipe, corpus: Corpus | None = None, *, evaluate: bool =
     if english is not None and not english.is_file():
         check_language(recipe, corpus)
         set_seed(recipe.seed)
-    # only now: a folder is no run's before there is something to train
-    if PartialState().is_main_process and not (output / RECIPE).is_file():
-        write_metrics(output / RECIPE, _kept(recipe))
-    PartialState().wait_for_everyone()
-    given = {"training_pairs": corpus.pairs_fingerprint(), "visual_vectors": corpus.vectors_fingerprint()}
-    given |= {"rows_per_step": rows_per_step}
-    _same_inputs(output, **{name: value for name, value in given.items() if value is not None})
-    summary: dict[str, Any] = {
-        "recipe": json.loads((output / RECIPE).read_text(encoding="utf-8")),
-        "stages": {},
-    }
-    if english is not None:
-        base = fine_tune_english(recipe, stages.pop(0), corpus, base)
-        summary["stages"]["english"] = json.loads(english.read_text(encoding="utf-8"))
-    model = build_model(recipe, corpus, base, output / "vocabulary")
+    with _left_free_if_refused(recipe, output):
+        # only now: a folder is no run's before there is something to train
+        if PartialState().is_main_process and not (output / RECIPE).is_file():
+            write_metrics(output / RECIPE, _kept(recipe))
+        PartialState().wait_for_everyone()
+        given = {"training_pairs": corpus.pairs_fingerprint(), "visual_vectors": corpus.vectors_fingerprint()}
+        given |= {"rows_per_step": rows_per_step}
+        _same_inputs(output, **{name: value for name, value in given.items() if value is not None})
+        summary: dict[str, Any] = {
+            "recipe": json.loads((output / RECIPE).read_text(encoding="utf-8")),
+            "stages": {},
+        }
+        if english is not None:
+            base = fine_tune_english(recipe, stages.pop(0), corpus, base)
+            summary["stages"]["english"] = json.loads(english.read_text(encoding="utf-8"))
+        model = build_model(recipe, corpus, base, output / VOCABULARY)
     # before anything is encoded, and not when the first trainer moves it
     model.to(stage_arguments(recipe, stages[0]).device)  # type: ignore[arg-type]
     _same_inputs(output, base_weights=model.base_sha256())
@@ -218,6 +240,14 @@ def _started(recipe: Recipe) -> list[str]:
     return [f"started from an adapter{name} for {near}"]
 
 
+def _checkpoint(stages: dict[str, Any]) -> str:
+    """Which checkpoint the card says was kept: the best of each stage only where all of them chose one."""
+    chosen = [stage.get("chosen") for stage in stages.values()]
+    if not chosen or not all(chosen):
+        return "the last"
+    return f"highest validation {' and '.join(dict.fromkeys(chosen))} of each stage"
+
+
 def _save(
     recipe: Recipe,
     corpus: Corpus,
@@ -238,9 +268,7 @@ def _save(
         "method": recipe.method,
         "recipe": ", then ".join([*_started(recipe), *stages]),
         "time": f"{summary['seconds']:.0f} s on {summary['machine']}",
-        "checkpoint": "highest validation mAR of each stage"
-        if summary["stages"] and all(stage.get("chosen") for stage in summary["stages"].values())
-        else "the last",
+        "checkpoint": _checkpoint(summary["stages"]),
     }
     model.config.languages[recipe.language].recipe = training
     table = [

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ccr_adapters.errors import AdapterError
-from ccr_adapters.processing.repository import CONFIG, read_json
+from ccr_adapters.processing.repository import CONFIG, MOVING, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -42,7 +42,8 @@ def written_aside(folder: str | Path) -> Iterator[Path]:
     """Write into a temporary folder, and move the files over when all is written.
 
     What configurations are replaced go first, and the new ones come last, `config.json` at the very end: a folder that has
-    it is whole, and one that was left halfway says that it is missing, rather than load as a mixture of two.
+    it is whole, and one that was left halfway says that it is missing, rather than load as a mixture of two. What was not
+    moved yet stays beside (`MOVING`), so that the save can be finished by hand.
 
     Raises:
         AdapterError: If the target is a file.
@@ -55,16 +56,21 @@ def written_aside(folder: str | Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=target if target.is_dir() else target.parent))
     try:
         yield aside
-        files = sorted(path.relative_to(aside) for path in aside.rglob("*") if path.is_file())
-        files.sort(key=lambda name: (name.suffix == ".json", -len(name.parts), name.name == CONFIG))
-        for name in reversed(files):
-            if name.suffix == ".json":
-                (target / name).unlink(missing_ok=True)
-        for name in files:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(aside / name, target / name)
-    finally:
+        target.mkdir(exist_ok=True)
+        whole = aside.rename(target / aside.name.replace(ASIDE, MOVING))
+    except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        raise
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    files.sort(key=lambda name: (name.suffix == ".json", -len(name.parts), name.name == CONFIG))
+    for name in reversed(files):
+        if name.suffix == ".json":
+            (target / name).unlink(missing_ok=True)
+    for name in files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(whole / name, target / name)
+    for left in target.glob(f"{MOVING}*"):  # an earlier save that was killed may have left its own
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def read_adapter_config(folder: Path) -> PeftConfig:

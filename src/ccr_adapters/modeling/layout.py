@@ -15,7 +15,7 @@ from ccr_adapters.modeling.adapter_folder import (
     HEAD_WEIGHTS,
     VOCABULARY_WEIGHTS,
 )
-from ccr_adapters.processing.repository import CONFIG, TOKENIZER_FILES, inside, read_json
+from ccr_adapters.processing.repository import CONFIG, MOVING, TOKENIZER_FILES, inside, read_json
 
 CARD = "README.md"
 LANGUAGE_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, VOCABULARY_WEIGHTS, HEAD_WEIGHTS, *TOKENIZER_FILES)
@@ -100,7 +100,7 @@ def is_pickle(name: str) -> bool:
 def files_below(folder: Path) -> list[str]:
     """Every file of a folder but what version control, downloads and saves keep for themselves; paths with slashes."""
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [name for name in names if not name.startswith((".git/", ".cache/", ASIDE))]
+    return [name for name in names if not name.startswith((".git/", ".cache/", ASIDE, MOVING))]
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:

@@ -61,8 +61,7 @@ class TargetCollator:
         self.most_frames = most_frames
         self.roles = sorted(roles)
         self.unknown = unknown
-        if unknown and processor.tokenizer_for(language).unk_token_id is None:
-            raise ConfigError("`vocabulary.unknown` needs a tokenizer with an unknown token, and this one has none.")
+        self._unknown_id = unknown_id(processor, language) if unknown else 0
         self.sampler = sampler
         self.sampling = sampling if sampler else 0.0
         self.seed = seed
@@ -86,9 +85,8 @@ class TargetCollator:
         if self.sampling:
             ids = [self._cut(*parts) for parts in zip(captions, ids, rows.tolist(), strict=True)]
         if self.unknown:
-            unknown_id = self.processor.tokenizer_for(self.language).unk_token_id
             ids = [
-                sprinkled(own, self.unknown, unknown_id, self.max_length, (self.seed, int(row)))
+                sprinkled(own, self.unknown, self._unknown_id, self.max_length, (self.seed, int(row)))
                 for own, row in zip(ids, rows, strict=True)
             ]
         found = self._role("target", ids, self.language)
@@ -126,6 +124,18 @@ class TargetCollator:
             if self.roles:  # for terms over words, of which padding is none
                 found[f"{role}_words"] = batch.attention_mask
         return found
+
+
+def unknown_id(processor: CCRProcessor, language: str) -> int:
+    """Id of the token that stands for unknown words.
+
+    Raises:
+        ConfigError: If the language's tokenizer has none.
+    """
+    found: int | None = processor.tokenizer_for(language).unk_token_id
+    if found is None:
+        raise ConfigError("`vocabulary.unknown` needs a tokenizer with an unknown token, and this one has none.")
+    return found
 
 
 def sprinkled(ids: Sequence[int], share: float, unknown_id: int, max_length: int, seed: tuple[int, int]) -> list[int]:

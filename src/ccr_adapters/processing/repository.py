@@ -21,6 +21,8 @@ from ccr_adapters.errors import AdapterError, HubError
 from ccr_adapters.processing.hub_errors import hub_errors
 
 CONFIG = "config.json"
+MOVING = ".saved-"
+"""How the name of a folder begins that holds a whole save while its files are moved to where they belong."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -91,7 +93,10 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. Is this an adapter repository?") from error
+        hint = "Is this an adapter repository?"
+        for whole in path.parent.glob(f"{MOVING}*/{path.name}"):
+            hint = f"A save was stopped as it moved its files: copy what '{whole.parent}' holds over the folder, and it is whole."
+        raise AdapterError(f"'{path.name}' is missing in '{path.parent}'. {hint}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AdapterError(f"'{path}' is no valid JSON ({error}). Download it again.") from error
     if not isinstance(values, dict):
