@@ -17,10 +17,12 @@ from PIL import Image
 from ccr_adapters.errors import LockedError, SearchIndexError
 from ccr_adapters.modeling import CCRModel
 from ccr_adapters.search import Collection, FaissIndex, SourceRecord, source_of
+from ccr_adapters.search import update as update_module
 from ccr_adapters.search.encoder import PictureEncoder
 from ccr_adapters.search.folder import FolderSource
 from ccr_adapters.search.notes import lock_of_notes
 from ccr_adapters.search.sources import Item, Skipped, spelled, unspelled
+from ccr_adapters.search.update import _stays
 
 HERE = Path(__file__).parent
 
@@ -253,6 +255,19 @@ def test_a_folder_that_has_moved_keeps_its_vectors_by_name(folder, tmp_path, fai
         update(faiss_address, moved, name="archive")
 
 
+def test_a_folder_is_one_source_from_wherever_it_is_named(folder, tmp_path, monkeypatch):
+    (tmp_path / "beside" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "beside" / "deep")
+    known = [SourceRecord.of(source_of(folder))]
+    for here, named in (("", "photos"), ("beside", "../photos"), ("photos/below", ".."), ("photos", ".")):
+        monkeypatch.chdir(tmp_path / here)
+        found = source_of(named, known)
+        assert (found.name, found.location) == ("photos", folder)
+    # behind a link `..` is not what the text says
+    monkeypatch.chdir(tmp_path)
+    assert source_of("link/../deep").location == (tmp_path / "beside" / "deep").resolve()
+
+
 def test_a_source_can_be_forgotten(photos, folder, tmp_path, faiss_address, update, encoder):
     update(faiss_address, folder, photos.fill(tmp_path / "more", 3))
     with Collection.open_or_create(faiss_address, encoder) as collection:
@@ -444,6 +459,27 @@ def test_what_an_index_cannot_hold_is_skipped_and_not_the_batch(photos, folder, 
         assert sum("named before" in reason for reason in told(summary).values()) == 1
 
 
+def test_a_source_that_moves_while_it_is_opened_is_not_remembered(folder, faiss_address, update, tmp_path, monkeypatch):
+    """One thread shows a picture while another learns where the source lies by now."""
+    update(faiss_address, folder)
+    opened = SourceRecord.open
+    with Collection.open(faiss_address) as reader:
+        (hit,) = reader.search(np.ones((1, 128), np.float32), 1)[0]
+
+        def meanwhile(record):
+            found = opened(record)
+            monkeypatch.setattr(SourceRecord, "open", opened)
+            shutil.move(folder, tmp_path / "moved")
+            update(faiss_address, tmp_path / "moved", name=folder.name)
+            assert reader.refresh()
+            return found
+
+        monkeypatch.setattr(SourceRecord, "open", meanwhile)
+        assert not reader.path(hit).is_file()
+        assert reader.path(hit).is_file()
+        assert reader.picture(hit).size == (96, 96)
+
+
 def test_a_reader_learns_that_a_source_has_moved(folder, faiss_address, update, tmp_path):
     """No vector changes then, and no generation of the index."""
     update(faiss_address, folder)
@@ -473,6 +509,50 @@ def test_a_name_that_comes_three_times_is_the_first_one_always(batch_size, folde
         assert (again.added, again.changed, again.removed) == (0, 0, 0)
         hits = collection.index.search(np.eye(1, collection.index.header.dim, dtype=np.float32), len(good))[0]
         assert {hit.metadata["block"] for hit in hits} == {0}
+
+
+def test_of_pictures_with_five_captions_the_one_that_is_gone_is_removed(
+    photos, folder, tmp_path, faiss_address, update
+):
+    """As in a table of Flickr30k: repeated rows say nothing of the first one, and cost nothing."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    lines = [f"{name},{number}" for name in names for number in range(5)]
+    table = folder / "captions.csv"
+    table.write_text("image,number\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    first = update(faiss_address, table)
+    assert (first.total, first.skipped) == (9, 36)
+    again = update(faiss_address, table)
+    assert (again.unchanged, again.removed, again.total) == (9, 0, 9)
+    (folder / names[0]).unlink()
+    after = update(faiss_address, table)
+    assert (after.removed, after.total) == (1, 8)
+
+
+def test_what_stays_is_found_by_name_clip_or_folder():
+    stay = {"p/a.png", "p/b.mp4", "p/below/"}
+    names = ["p/a.png", "p/b.mp4#t=2", "p/below/x/y.png", "p/a.png2", "p/b.mp4x#t=2", "p/belowx/y.png", "p/c.png"]
+    assert [_stays(name, stay) for name in names] == [True, True, True, False, False, False, False]
+    assert not _stays("p/a.png", set())
+
+
+def test_nothing_that_was_encoded_is_lost_by_an_interruption(photos, model, folder, faiss_address, monkeypatch):
+    """Saves wait for each other where they are slow, and a run is interrupted between two."""
+    monkeypatch.setattr(update_module, "_COST_SHARE", 1e9)
+    counting, encode = Counting(model), Counting.encode
+
+    def interrupted(self, prepared):
+        if self.seen >= 6:
+            raise KeyboardInterrupt
+        return encode(self, prepared)
+
+    monkeypatch.setattr(Counting, "encode", interrupted)
+    with Collection.open_or_create(faiss_address, counting, model="tiny_clip") as collection:
+        options = {"batch_size": 2, "workers": 1, "show_progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            collection.update([FolderSource(folder, "photos")], counting, **options)
+        told_to_be_there = len(collection.index)
+    with Collection.open(faiss_address) as found:
+        assert len(found.index) == told_to_be_there == 6
 
 
 def test_a_source_that_breaks_off_leaves_a_whole_index(folder, faiss_address, update, encoder):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from ccr_adapters.errors import ImageError
+from ccr_adapters.search import decoding
 from ccr_adapters.search.decoding import decode, facts
 
 
@@ -117,3 +120,28 @@ def test_when_it_was_taken(half):
     exif.get_ifd(0x8769)[0x9003] = "0000:00:00 00:00:00"
     assert facts(saved(half, "JPEG", exif=exif)) == {}
     assert facts(saved(half, "JPEG")) == {}
+
+
+def test_a_png_that_says_nothing_is_not_decoded_to_see(half, monkeypatch):
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    exif.get_ifd(0x8769)[0x9003] = "2021:05:03 10:11:12"
+    assert facts(saved(half, "PNG", exif=exif))["year"] == 2021
+    plain = saved(half, "PNG")
+    monkeypatch.setattr(PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert facts(plain) == {}
+
+
+def test_large_pictures_wait_for_each_other_for_their_exif_too(half, monkeypatch):
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    exif.get_ifd(0x8769)[0x9003] = "2021:05:03 10:11:12"
+    content = saved(half, "PNG", exif=exif)
+    monkeypatch.setattr(decoding, "_LARGE", 1)
+    with decoding._one_large:
+        waiting = threading.Thread(target=facts, args=(content,))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ccr_adapters.errors import LockedError, SearchIndexError
+from ccr_adapters.search import index_exists
 
 IDS = ["a.jpg", "фото/кот.jpg", "c d'\"\\%_.jpg", "dé.jpg"]
 METADATA = [
@@ -259,6 +260,25 @@ def test_another_process_is_named_and_its_death_frees_the_index(place):
         holder.stdout.close()
     with place.open(writable=True) as index:
         assert len(index) == 0
+
+
+def test_the_end_of_another_process_is_waited_for(place):
+    place.create().close()
+    holder = subprocess.Popen(
+        [sys.executable, str(WORKER), "hold", str(place.address)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "ready\n"
+        ending = threading.Timer(0.5, holder.kill)
+        ending.start()
+        assert index_exists(place.address, wait=20)
+        with place.open(writable=True, wait=20) as index:
+            assert len(index) == 0
+        ending.join()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
 
 
 def test_a_reader_beside_a_writer(place, random_vectors):

@@ -8,6 +8,7 @@ import json
 import tarfile
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
 from ccr_adapters.search import Collection, source_of
-from ccr_adapters.search.clips import frame_times
+from ccr_adapters.search.clips import SHORTEST, frame_at, frame_id, frame_times, frames, sampling
 from ccr_adapters.search.sources import Item, Skipped
 from ccr_adapters.search.tables import TableSource
 
@@ -270,9 +271,39 @@ def test_videos_are_indexed_by_time(photos, tmp_path, update, found):
     assert update(folder, every=0.0)[0].total == 1
 
 
+def test_times_are_those_of_the_pictures_where_the_sound_lasts_longer(tmp_path):
+    """Matroska says how long the longest of its streams is."""
+    path = tmp_path / "long sound.mkv"
+    with av.open(str(path), "w") as container:
+        shown, heard = container.add_stream("mpeg4", rate=10), container.add_stream("pcm_s16le", rate=8000)
+        shown.width, shown.height, shown.pix_fmt, heard.layout = 64, 64, "yuv420p", "mono"
+        for tick in range(60):
+            grey = np.full((64, 64, 3), 4 * tick, np.uint8)
+            container.mux(shown.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(shown.encode(None))
+        for second in range(30):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
+            silence.sample_rate, silence.pts, silence.time_base = 8000, second * 8000, Fraction(1, 8000)
+            container.mux(heard.encode(silence))
+        container.mux(heard.encode(None))
+    count, length = sampling(path, 2.0)
+    assert (count, length) == (3, pytest.approx(6.0, abs=0.11))
+    for seconds, indexed in zip(frame_times(count, length), frames(path, count), strict=True):
+        for picture in (indexed, frame_at(path, seconds)):
+            assert np.asarray(picture).mean() == pytest.approx(40 * seconds, abs=8)
+
+
 def test_frames_stand_in_the_middle_of_equal_parts():
     assert frame_times(3, 6.0) == [1.0, 3.0, 5.0]
     assert frame_times(1, 0.0) == [0.0]
+
+
+def test_frames_of_a_long_video_have_names_of_their_own(tmp_path):
+    times = frame_times(round(20_000 / SHORTEST), 20_000.0)
+    assert len({frame_id("v", seconds) for seconds in times}) == len(times)
+    assert [frame_id("v", seconds) for seconds in (3.0, 12.5, 20_000.25)] == ["v#t=3", "v#t=12.5", "v#t=20000.25"]
+    with pytest.raises(SearchIndexError, match=r"every 0\.004 seconds.*expected 0\.02 or more, or 0 for none"):
+        source_of(tmp_path, every=0.004)
 
 
 def test_a_row_with_more_fields_than_the_header_is_skipped(photos, tmp_path):

@@ -82,14 +82,12 @@ class Client:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[Client]:
+def listening(app: FastAPI, patience: float = 10.0) -> Iterator[Client]:
     """The application on a free port, run by uvicorn in a thread, until the block ends."""
-    import uvicorn
-
-    from ccr_adapters.serving.run import listen
+    from ccr_adapters.serving.run import listen, server_of
 
     with listen("127.0.0.1", 0) as socket:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=10))
+        server = server_of(app, patience=patience, log_level="critical")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()
         while not server.started and thread.is_alive():
@@ -136,7 +134,8 @@ def serve(german, home):
         limits = {name: options.pop(name) for name in list(options) if name in Limits.__dataclass_fields__}
         engine = Engine.load(["tiny_clip", german], "cpu", **options)
         gallery = None if index is None else Gallery(Collection.open(home / index), refresh_seconds=0.0)
-        with listening(create_app(engine, gallery, limits=Limits(**{**PLENTY, **limits}), key=key)) as client:
+        app = create_app(engine, gallery, limits=Limits(**{**PLENTY, **limits}), key=key)
+        with listening(app, patience=limits.get("seconds", 10.0)) as client:
             client.engine = engine
             yield client
 

@@ -10,7 +10,9 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from http.client import HTTPConnection
 from socket import create_connection
 from urllib.parse import quote
 
@@ -371,6 +373,32 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve):
             b"POST /embed/text HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
         )
         assert socket.recv(100).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
+def test_a_head_that_does_not_come_is_not_waited_for(first, serve):
+    """Not for its end, however slowly it comes, be it that of the first request of a connection or of a later one."""
+    with serve(seconds=0.5) as client, create_connection(("127.0.0.1", client.port), timeout=10) as socket:
+        socket.sendall(first)
+        if first:
+            assert socket.recv(1000).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        with suppress(OSError):
+            for letter in b"GET /health HTTP/1.1\r\nHost: x" * 3:
+                socket.sendall(bytes([letter]))
+                time.sleep(0.05)
+        assert 0.4 < time.monotonic() - began < 2
+        assert client.get("/health").status == 200
+
+
+def test_a_connection_lives_as_long_as_its_requests_come(serve):
+    with serve(seconds=0.5) as client:
+        connection = HTTPConnection("127.0.0.1", client.port, timeout=10)
+        for _ in range(4):
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+            time.sleep(0.2)
+        connection.close()
 
 
 def test_no_more_requests_at_a_time_than_may_be(serve):

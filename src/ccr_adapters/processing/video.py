@@ -69,7 +69,7 @@ def stream_frames(path: str | Path, count: int, *, chunk: int = 16) -> Iterator[
     end = _measured_end(path)
     found: list[Image.Image] = []
     before: tuple[Any, Image.Image] | None = None
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         for frame in _Reader(path, container, stream).at_centres(count, end):
             # a frame that stays on the screen is converted once
             before = before if before is not None and before[0] is frame else (frame, _upright(frame))
@@ -81,9 +81,30 @@ def stream_frames(path: str | Path, count: int, *, chunk: int = 16) -> Iterator[
             yield found
 
 
+def shown_seconds(path: str | Path) -> float:
+    """How long a video's pictures last: the time that `sample_frames` and `stream_frames` divide into equal parts.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Seconds from the first frame to the end of the last one; its sound may last longer.
+
+    Raises:
+        VideoError: As in `sample_frames`.
+    """
+    end = _measured_end(path)
+    with opened_video(path) as (_, stream):
+        return float((end - (stream.start_time or 0)) * stream.time_base)
+
+
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """A container and its video stream; whatever PyAV raises meanwhile names the file."""
+def opened_video(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """A container and its video stream, which is no cover; whatever PyAV raises meanwhile names the file.
+
+    Raises:
+        VideoError: If it is missing, without a video stream, or cannot be read.
+    """
     av: Any = require("av", extra="video")
     if not Path(path).is_file():
         raise VideoError(f"The video '{path}' is missing. Check the path.")
@@ -109,7 +130,7 @@ def _measured_end(path: str | Path) -> int:
     What a header says is no measure: Matroska gives the longest stream's length, the sound's for example, and MP4 may
     leave out the last frame of a variable rate.
     """
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         base, start = stream.time_base, stream.start_time or 0
         length = stream.duration or 0
         if not length and container.duration:
@@ -119,7 +140,7 @@ def _measured_end(path: str | Path) -> int:
         frame = 1 / (stream.average_rate or Fraction(25)) / base
         own, last = _last_packets(container, stream, judged, start + length)
     if own is None or last is None:
-        with _opened(path) as (container, stream):  # the leap found nothing: from the beginning
+        with opened_video(path) as (container, stream):  # the leap found nothing: from the beginning
             own, last = _last_packets(container, stream, judged, None)
     if own is None or last is None:
         raise VideoError(f"'{path}' has no frame with a timestamp. Write it anew as MP4 or Matroska, or leave it out.")
@@ -253,7 +274,7 @@ def check_videos(videos: Iterable[Any], first: int = 0) -> None:
     """
     for row, video in enumerate(videos, first):
         if is_file(video):
-            with _opened(video):
+            with opened_video(video):
                 pass
         elif isinstance(video, (np.ndarray, Tensor)):
             if video.ndim not in (2, 4) or not len(video):

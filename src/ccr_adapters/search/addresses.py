@@ -32,11 +32,14 @@ def is_milvus(address: str | Path) -> bool:
     return bool(separator) or text.endswith(".db")
 
 
-def index_exists(address: str | Path, *, token: str | None = None, collection: str = COLLECTION) -> bool:
+def index_exists(
+    address: str | Path, *, wait: float = 0.0, token: str | None = None, collection: str = COLLECTION
+) -> bool:
     """Whether there is an index.
 
     Args:
         address: As for `open_index`.
+        wait: Seconds to wait for another process that has a file of Milvus Lite open.
         token: As for `open_index`.
         collection: As for `open_index`.
 
@@ -49,7 +52,7 @@ def index_exists(address: str | Path, *, token: str | None = None, collection: s
     """
     if not is_milvus(address):
         return (Path(address) / CURRENT).is_file()
-    return MilvusIndex.exists(fspath(address), token=token, collection=collection)
+    return MilvusIndex.exists(fspath(address), wait=wait, token=token, collection=collection)
 
 
 def open_index(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
-from ccr_adapters.extras import require
 
 VIDEOS = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mts", ".m2ts")
 )
+# frames are named by hundredths of a second
+SHORTEST = 0.02
 _FRAGMENT = "#t="
 
 
@@ -28,14 +28,13 @@ def sampling(path: Path, every: float) -> tuple[int, float]:
         The number, at least one, and the length in seconds.
 
     Raises:
-        SearchIndexError: If it is no video.
+        VideoError: If it is no video, or cut short.
         MissingExtraError: If PyAV is not installed.
     """
-    with _opened(path) as container:
-        stream = next(iter(container.streams.video), None)
-        if stream is None:
-            raise SearchIndexError("has no video stream")
-        length = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+    # heavy: torch comes with it
+    from ccr_adapters.processing.video import shown_seconds
+
+    length = shown_seconds(path)
     return max(1, round(length / every)), length
 
 
@@ -62,7 +61,8 @@ def frame_id(clip: str, seconds: float) -> str:
     Returns:
         The name.
     """
-    return f"{clip}{_FRAGMENT}{seconds:g}"
+    text = f"{seconds:.2f}".rstrip("0").rstrip(".")
+    return f"{clip}{_FRAGMENT}{text}"
 
 
 def clip_of(name: str) -> str:
@@ -108,9 +108,11 @@ def frame_at(path: Path, seconds: float) -> Image.Image:
 
     Raises:
         SearchIndexError: If there is none.
+        VideoError: If it cannot be decoded.
     """
-    with _opened(path) as container:
-        stream = container.streams.video[0]
+    from ccr_adapters.processing.video import opened_video
+
+    with opened_video(path) as (container, stream):
         start = stream.start_time or 0
         container.seek(start + int(seconds / stream.time_base), stream=stream)
         shown = None
@@ -123,13 +125,3 @@ def frame_at(path: Path, seconds: float) -> Image.Image:
     # telephones store how they were held
     picture: Image.Image = shown.to_image().rotate(round(shown.rotation / 90) * 90, expand=True)
     return picture
-
-
-def _opened(path: Path) -> Any:
-    av: Any = require("av", extra="video")
-    try:
-        return av.open(str(path))
-    except av.FFmpegError as error:
-        raise SearchIndexError(
-            f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})"
-        ) from error

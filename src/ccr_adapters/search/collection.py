@@ -112,7 +112,7 @@ class Collection:
             lock = lock_of_notes(address, folder, wait=wait)
             if lock is not None:
                 stack.callback(lock.release)
-            if index_exists(address, token=token, collection=collection):
+            if index_exists(address, wait=wait, token=token, collection=collection):
                 index = open_index(address, writable=True, **where)
             else:
                 index = create_index(address, encoder.dim, **where)
@@ -256,7 +256,8 @@ class Collection:
         if not changed and notes == self.notes:
             return False
         # what was opened of a source may have been written again
-        self.notes, self._opened = notes, {}
+        self.notes = notes
+        self._opened = {}
         return True
 
     def close(self) -> None:
@@ -275,10 +276,13 @@ class Collection:
         self.close()
 
     def _source(self, hit: Hit) -> Source:
+        # in this order: `refresh`, in another thread, replaces the notes first
+        opened, notes = self._opened, self.notes
         name = hit.id.partition("/")[0]
-        if name not in self._opened:
-            record = next((source for source in self.notes.sources if source.name == name), None)
+        found = opened.get(name)
+        if found is None:
+            record = next((source for source in notes.sources if source.name == name), None)
             if record is None:
                 raise SearchIndexError(f"The collection does not know the source {name!r:.80} of {hit.id!r:.80}.")
-            self._opened[name] = record.open()
-        return self._opened[name]
+            found = opened[name] = record.open()
+        return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -43,6 +44,8 @@ _LARGE = 32_000_000
 _one_large = threading.Lock()
 
 _EXIF, _TAKEN = 0x8769, 0x9003
+# Pillow decodes all of a PNG to see whether there is EXIF behind its pixels; these are there if there is any.
+_EXIF_IN_PNG = (b"eXIf", b"Raw profile type exif")
 _WHEN = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
 
 
@@ -59,14 +62,12 @@ def decode(content: bytes) -> Image.Image:
         ImageError: If it is broken, of an unknown format, or too large; the message is the reason alone.
     """
     try:
-        with _opened(content) as image:
-            many = image.width * image.height > _LARGE
-            with _one_large if many else nullcontext():
-                times = min(image.size) / _ENOUGH
-                if times > 1:
-                    image.draft("RGB", (int(image.width / times), int(image.height / times)))
-                image.load()
-                return as_rgb(image)
+        with _opened(content) as image, _alone_if_large(image):
+            times = min(image.size) / _ENOUGH
+            if times > 1:
+                image.draft("RGB", (int(image.width / times), int(image.height / times)))
+            image.load()
+            return as_rgb(image)
     except UnidentifiedImageError as error:
         raise ImageError("is no picture of a known format") from error
     except BROKEN as error:
@@ -84,12 +85,19 @@ def facts(content: bytes) -> dict[str, Scalar]:
     """
     try:
         with _opened(content) as image:
-            found = _WHEN.fullmatch(str(image.getexif().get_ifd(_EXIF).get(_TAKEN)))
+            if image.format == "PNG" and not any(mark in content for mark in _EXIF_IN_PNG):
+                return {}
+            with _alone_if_large(image):
+                found = _WHEN.fullmatch(str(image.getexif().get_ifd(_EXIF).get(_TAKEN)))
     except BROKEN:
         return {}
     if found is None or found[1] == "0000":
         return {}
     return {"taken": f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "year": int(found[1])}
+
+
+def _alone_if_large(image: Image.Image) -> AbstractContextManager[Any]:
+    return _one_large if image.width * image.height > _LARGE else nullcontext()
 
 
 def _opened(content: bytes) -> Image.Image:

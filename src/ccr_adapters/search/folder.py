@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
-from ccr_adapters.search.clips import VIDEOS, clip_of, frame_at
+from ccr_adapters.search.clips import SHORTEST, VIDEOS, clip_of, frame_at
 from ccr_adapters.search.decoding import FOREIGN, PICTURES
 from ccr_adapters.search.interface import Metadata
 from ccr_adapters.search.sources import Clip, Entry, Item, Skipped, below, file_stamp, read_file, spelled
@@ -35,12 +35,14 @@ class FolderSource:
             every: Seconds between two frames of a video; 0 leaves videos out.
 
         Raises:
-            SearchIndexError: If there is no such folder, or `every` is negative.
+            SearchIndexError: If there is no such folder, or `every` is negative or shorter than frames are told apart by.
         """
         if not location.is_dir():
             raise SearchIndexError(f"There is no folder '{location}'. Is its drive there?")
-        if not 0 <= every < float("inf"):
-            raise SearchIndexError(f"A frame every {every} seconds was asked for; expected more than 0, or 0 for none.")
+        if every != 0 and not SHORTEST <= every < float("inf"):
+            raise SearchIndexError(
+                f"A frame every {every} seconds was asked for; expected {SHORTEST} or more, or 0 for none."
+            )
         self.location, self.name = location, name
         self.recursive, self.every = recursive, every
         self.options: dict[str, Any] = {"recursive": recursive, "every": every}

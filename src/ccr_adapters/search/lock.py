@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccr_adapters.errors import LockedError, SearchIndexError
 
-_PAUSE = 0.05
+PAUSE = 0.05
 
 
 class WriteLock:
@@ -45,7 +45,7 @@ class WriteLock:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() < deadline:
-                    time.sleep(_PAUSE)
+                    time.sleep(PAUSE)
                     continue
                 self._file.close()
                 raise LockedError(

@@ -189,7 +189,7 @@ class Looker:
             elif not _is_unicode(entry.id):
                 yield Skipped(entry.id, "its name is not Unicode text")
             elif entry.id in named or entry.id in self.present:
-                yield Skipped(entry.id, "was named before: names must differ", stays=True)
+                yield Skipped(entry.id, "was named before: names must differ", again=True)
             elif isinstance(entry, Clip):
                 yield from self._film(entry)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ccr_adapters.errors import LockedError, SearchIndexError
 from ccr_adapters.extras import require
-from ccr_adapters.search.lock import WriteLock, is_locked, read_pid, write_pid
+from ccr_adapters.search.lock import PAUSE, WriteLock, is_locked, read_pid, write_pid
 
 
 class MilvusConnection:
@@ -35,7 +36,7 @@ class MilvusConnection:
             address: A file ending in `.db`, or the address of a cluster.
             token: `user:password` or API key of a cluster.
             writable: Whether to take the lock of a file.
-            wait: Seconds to wait for another writer of a file.
+            wait: Seconds to wait for another process that has a file open.
 
         Raises:
             SearchIndexError: If Milvus cannot be reached, or the file cannot be opened.
@@ -97,10 +98,13 @@ class MilvusConnection:
         require("milvus_lite", extra="milvus")
         if file.suffix != ".db" or not file.parent.is_dir():
             raise SearchIndexError(f"'{file}' is no place for Milvus; expected a name ending in .db in a folder.")
-        pid = Path(f"{file}.pid")
+        pid, deadline = Path(f"{file}.pid"), time.monotonic() + wait
         if self.writable:
             self._lock = WriteLock(Path(f"{file}.write.lock"), wait=wait)
             stack.callback(self._lock.release)
+        # a reader has no lock of ours
+        while not self._users[str(file)] and is_locked(file / "LOCK") and time.monotonic() < deadline:
+            time.sleep(PAUSE)
         with self._users_lock:
             locked = not self._users[str(file)] and is_locked(file / "LOCK")
             try:

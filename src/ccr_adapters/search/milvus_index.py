@@ -141,11 +141,12 @@ class MilvusIndex:
         return index
 
     @staticmethod
-    def exists(address: str, *, token: str | None = None, collection: str = COLLECTION) -> bool:
+    def exists(address: str, *, wait: float = 0.0, token: str | None = None, collection: str = COLLECTION) -> bool:
         """Whether there is such a collection.
 
         Args:
             address: As for `create`.
+            wait: Seconds to wait for another process that has a file open.
             token: As for `create`.
             collection: Name of the collection.
 
@@ -158,7 +159,7 @@ class MilvusIndex:
         """
         if "://" not in address and not Path(address).exists():
             return False
-        connection = MilvusConnection(address, token=token, writable=False, wait=0.0)
+        connection = MilvusConnection(address, token=token, writable=False, wait=wait)
         try:
             with connection.asked("look for a collection") as client:
                 return bool(client.has_collection(collection))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,7 @@ def source_of(
     Raises:
         SearchIndexError: If there is nothing of the kind, or the name cannot be had.
     """
-    path = Path(place).absolute()
-    path = path.resolve() if path.name in ("", "..") else path
+    path = _absolute(place)
     ending = path.suffix.lower()
     check_name(name)
     here = spelled(str(path))
@@ -132,6 +132,16 @@ def source_of(
     if ending in PICTURES | VIDEOS | set(FOREIGN):
         raise SearchIndexError(f"'{place}' is one file. Name the folder that it is in.")
     raise SearchIndexError(f"'{place}' is neither a folder nor one of {', '.join((*TABLES, '.tar'))}.")
+
+
+def _absolute(place: str | Path) -> Path:
+    """A path from the root without `..`, the same from wherever it is named; links on the way stay, if they can."""
+    path = Path(place).absolute()
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+    if not path.name or ".." not in path.parts:
+        return plain
+    # behind a link `..` leads to elsewhere than the text says
+    return plain if plain.exists() and path.exists() and plain.samefile(path) else path.resolve()
 
 
 def check_name(name: str | None) -> None:

@@ -65,11 +65,13 @@ class Skipped:
         id: Its name; one that ends in a slash stands for everything below.
         reason: Why, for the report.
         stays: Whether what the index has of it stays: it could not be looked at, which says nothing about what it is.
+        again: Whether it is a second one of a name, which says nothing about the first.
     """
 
     id: str
     reason: str
     stays: bool = False
+    again: bool = False
 
 
 Entry: TypeAlias = Item | Clip | Skipped

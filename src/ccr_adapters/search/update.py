@@ -7,9 +7,11 @@ what is in it by content hash, and is always whole: a run that was killed goes o
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ccr_adapters.errors import CCRError, SearchIndexError
+from ccr_adapters.search.clips import clip_of
 from ccr_adapters.search.interface import VectorIndex, Vectors
 from ccr_adapters.search.looking import Encoder, Film, Looker, Outcome, Ready, State
 from ccr_adapters.search.notes import Report, Seen
@@ -98,11 +101,13 @@ class Updater:
         hidden = None if show_progress is None else not show_progress
         self._bar = tqdm(unit=" pictures", disable=hidden, smoothing=0.1, delay=0.1)
         self._total = 0
-        self._stay: list[str] = []
+        self._stay: set[str] = set()
         self._batch: list[Ready] = []
         self._films: list[Film] = []
         self._noted: list[tuple[str, str, str]] = []
         self._saved, self._cost, self._unsaved = time.monotonic(), 0.0, False
+        # an index that was interrupted in it is not saved
+        self._adding = False
 
     def run(self, source: Source) -> None:
         """Bring the index to the state of one source.
@@ -113,7 +118,7 @@ class Updater:
         Raises:
             SearchIndexError: If there is nothing in it any more, which may well be a drive that is not there.
         """
-        self._stay = []
+        self._stay = set()
         self._bar.set_description(source.name, refresh=False)
         self._count(len(source))
         with warnings.catch_warnings():
@@ -133,6 +138,10 @@ class Updater:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        if kind is not None and not self._adding:
+            # what was encoded by then is not lost; the error at hand says more than one of this save
+            with suppress(CCRError, OSError, sqlite3.Error):
+                self._save()
 
     def _count(self, more: int) -> None:
         self._total += more
@@ -166,9 +175,11 @@ class Updater:
     def _skip(self, skipped: Skipped) -> None:
         self.summary.skipped += 1
         self._report.add(skipped)
+        if skipped.again:
+            return
         self._looker.present.discard(skipped.id)
         if skipped.stays:
-            self._stay.append(skipped.id)
+            self._stay.add(skipped.id)
 
     def _flush(self) -> None:
         """Encode what waits, and hand it to the index."""
@@ -195,13 +206,14 @@ class Updater:
                 self._skip(Skipped(row.id, "the encoder gives no finite vector for it"))
         if not kept:
             return
+        self._adding = True
         self._index.add(
             [row.id for row in kept],
             np.stack([vectors[row.content] for row in kept]),
             [row.metadata for row in kept],
             [row.hash for row in kept],
         )
-        self._unsaved = True
+        self._adding, self._unsaved = False, True
         for row in kept:
             if row.id in self._state.hashes:
                 self.summary.changed += 1
@@ -254,7 +266,7 @@ class Updater:
         gone = [
             name
             for name in self._state.hashes
-            if name.startswith(start) and name not in present and not any(_below(name, stay) for stay in self._stay)
+            if name.startswith(start) and name not in present and not _stays(name, self._stay)
         ]
         if not gone:
             return
@@ -271,6 +283,8 @@ class Updater:
         self.summary.removed += len(gone)
 
 
-def _below(name: str, stay: str) -> bool:
-    """Whether a name is that of something that stays: itself, inside a folder, or a frame of a video."""
-    return name == stay or name.startswith(stay if stay.endswith("/") else f"{stay}#t=")
+def _stays(name: str, stay: Collection[str]) -> bool:
+    """Whether a name is that of something that stays: itself, a frame of a video, or inside a folder."""
+    if name in stay or clip_of(name) in stay:
+        return True
+    return any(name[: at + 1] in stay for at, letter in enumerate(name) if letter == "/")

@@ -24,7 +24,7 @@ class Limits:
         k: Results of a search.
         rate: Requests a second of one client, in the long run; 0 is without end.
         burst: Requests that it may send at once; default twice the rate.
-        seconds: How long a request may take, from its first byte to its answer.
+        seconds: How long each part of a request may take: its head, its body, its answer.
         requests: Requests of all clients at the same time.
     """
 
