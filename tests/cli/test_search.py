@@ -95,6 +95,8 @@ def test_a_filter_compares_numbers_and_text(search, photos):
     assert len(answer["hits"]) == 3
     (either,) = search("a yellow heart", "--filter", "year=2021", "--filter", "year=2022", index="t.index")
     assert len(either["hits"]) == 6
+    for word in ("NaN", "Infinity"):  # which Python takes for JSON
+        assert search("a yellow heart", "--filter", f"year={word}", index="t.index")[0]["hits"] == []
     (none,) = search("a yellow heart", "--filter", "year=2021", "--filter", "source=photos", index="t.index")
     assert none["hits"] == []
 

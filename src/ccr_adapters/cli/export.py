@@ -1,4 +1,4 @@
-"""`ccr-adapters export`: a language as other programs run it, compared with the model before it is written."""
+"""`ccr-adapters export`: a language as other programs run it; ONNX is compared with the model before it is written."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def export(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     token: Annotated[str | None, typer.Option(help="Default: HF_TOKEN, or what `hf auth login` keeps.")] = None,
 ) -> None:
-    """Write a language for onnxruntime, torch.export or sentence-transformers, and compare it with the model."""
+    """Write a language for onnxruntime (compared with the model), torch.export or sentence-transformers."""
     from ccr_adapters.errors import ConfigError
 
     for name, given, wanted in (

@@ -86,12 +86,17 @@ def _filter(given: list[str]) -> dict[str, list[Scalar]]:
         meant = found.setdefault(key, [])
         meant.append(value)
         try:
-            parsed = json.loads(value)
+            parsed = json.loads(value, parse_constant=_no_number)
         except ValueError:
             continue
         if parsed is None or isinstance(parsed, bool | int | float):
             meant.append(parsed)
     return found
+
+
+def _no_number(text: str) -> float:
+    """`NaN` and `Infinity`, which Python takes for JSON, are words here: no index has such numbers."""
+    raise ValueError(text)
 
 
 def _languages(model: CCRModel, questions: list[Question]) -> list[str | None]:
