@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import EpsImagePlugin, Image
 
 import ccr_adapters
 from ccr_adapters.corpora import choose_columns, find_inputs, read_vectors
@@ -60,10 +61,14 @@ def test_captions_in_order(text, captions, model, encoded, vectors_in, tmp_path)
     assert (found["rows"], found["shards"], found["finished_shards"], found["dim"]) == (23, 6, 6, 128)
 
 
-def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors_in, tmp_path):
+def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors_in, tmp_path, monkeypatch):
     (folder / "05.png").write_bytes((folder / "05.png").read_bytes()[:200])
     (folder / "06.jpg").write_bytes(b"none")
     (folder / "zero.png").write_bytes(b"")
+    # Pillow's reader of EPS would start Ghostscript
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "/bin/false")
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    Image.new("RGB", (9, 9)).save(folder / "script.png", "EPS")
     summary = encoded(folder, tmp_path / "out")
     names, vectors = vectors_in(tmp_path / "out")
     assert names == [
@@ -78,10 +83,10 @@ def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors
         "below/07.png",
     ]
     np.testing.assert_allclose(vectors, model.encode_image([folder / name for name in names]).numpy(), atol=1e-6)
-    assert (summary.rows, summary.skipped) == (9, 3)
+    assert (summary.rows, summary.skipped) == (9, 4)
     reasons = skipped(tmp_path / "out")
-    assert list(reasons) == ["05.png", "06.jpg", "zero.png"]
-    assert reasons["06.jpg"] == reasons["zero.png"] == "is no picture of a known format"
+    assert list(reasons) == ["05.png", "06.jpg", "script.png", "zero.png"]
+    assert reasons["06.jpg"] == reasons["script.png"] == reasons["zero.png"] == "is no picture of a known format"
 
 
 def test_columns_are_kept_with_their_types_and_names_may_repeat(tables, encoded, vectors_in, tmp_path):

@@ -10,31 +10,11 @@ from contextlib import nullcontext
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError
-from ccr_adapters.pixels import BROKEN, as_rgb
+from ccr_adapters.pixels import BROKEN, FOREIGN, PICTURES, as_rgb, open_picture
 from ccr_adapters.search.interface import Scalar
 
-PICTURES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".webp",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    )
-)
-# Pictures that people have and Pillow does not read.
-FOREIGN = {".heic": "HEIC", ".heif": "HEIF", ".jxl": "JPEG XL"}
-# Only these are tried: others start programs (EPS) or are rarely meant as pictures.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+__all__ = ["FOREIGN", "PICTURES", "decode", "facts"]
+
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its shorter side keeps so many pixels:
 # encoders look at 224 to 512 of them.
 _ENOUGH = 1024
@@ -59,7 +39,7 @@ def decode(content: bytes) -> Image.Image:
         ImageError: If it is broken, of an unknown format, or too large; the message is the reason alone.
     """
     try:
-        with _opened(content) as image:
+        with open_picture(io.BytesIO(content)) as image:
             many = image.width * image.height > _LARGE
             with _one_large if many else nullcontext():
                 times = min(image.size) / _ENOUGH
@@ -83,15 +63,10 @@ def facts(content: bytes) -> dict[str, Scalar]:
         Metadata; empty if there is nothing or it cannot be read.
     """
     try:
-        with _opened(content) as image:
+        with open_picture(io.BytesIO(content)) as image:
             found = _WHEN.fullmatch(str(image.getexif().get_ifd(_EXIF).get(_TAKEN)))
     except BROKEN:
         return {}
     if found is None or found[1] == "0000":
         return {}
     return {"taken": f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "year": int(found[1])}
-
-
-def _opened(content: bytes) -> Image.Image:
-    Image.init()
-    return Image.open(io.BytesIO(content), formats=[name for name in _FORMATS if name in Image.OPEN])
