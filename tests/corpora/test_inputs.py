@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -108,6 +109,45 @@ def test_a_folder_lists_pictures_below_in_a_fixed_order(folder, tmp_path):
     rows = rows_of(plan_of([folder], tmp_path, 4))
     assert [row.id for row in rows][-4:] == ["10.jpg", "odd\\xff name.png", "below/03.png", "below/07.png"]
     assert rows[-3].content() == odd.read_bytes()
+
+
+def test_links_to_folders_are_followed_and_loops_end(folder, tmp_path):
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    (elsewhere / "a.PPM").write_bytes(b"P6 1 1 255\n   ")
+    (folder / "more").symlink_to(elsewhere)
+    (folder / "twice").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(folder)
+    (elsewhere / "itself").symlink_to("itself")
+    rows = rows_of(plan_of([folder], tmp_path, 4))
+    assert [row.id for row in rows][-4:] == ["10.jpg", "below/03.png", "below/07.png", "more/a.PPM"]
+    assert not any(row.problem for row in rows)
+
+
+def test_what_a_folder_has_and_cannot_be_read_is_a_row_that_says_so(folder, tmp_path):
+    (folder / "gone").symlink_to(tmp_path / "drive")
+    (folder / "phone.HEIC").write_bytes(b"x")
+    os.mkfifo(folder / "pipe.png")
+    rows = {row.id: row for row in rows_of(plan_of([folder], tmp_path, 4))}
+    assert {name: row.problem for name, row in rows.items() if row.problem} == {
+        "gone": "a link that leads nowhere",
+        "phone.HEIC": "HEIC cannot be read here: convert it to JPEG",
+        "pipe.png": "is no file",
+    }
+    assert len(rows) == 14
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(folder, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    rows = {row.id: row.problem for row in rows_of(plan_of([folder], tmp_path, 4))}
+    assert rows["below"] == "a folder that cannot be looked into (Permission denied)"
 
 
 def test_shards_of_several_files_in_the_order_given(tables, tmp_path):

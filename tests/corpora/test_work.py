@@ -200,6 +200,12 @@ def test_pictures_that_are_all_gone_are_a_drive_that_is_not_there(tables, folder
     assert (summary.rows, summary.skipped) == (1, 40)
 
 
+def test_a_link_of_a_folder_that_leads_nowhere_is_named(folder, encoded, tmp_path):
+    (folder / "dead.png").symlink_to(tmp_path / "gone.png")
+    assert encoded(folder, tmp_path / "out").skipped == 1
+    assert skipped(tmp_path / "out") == {"dead.png": "there is no such file"}
+
+
 def test_a_drive_that_goes_away_costs_no_picture(folder, encoded, tmp_path, monkeypatch):
     whole = encoded(folder, tmp_path / "whole")
     read, lost = Path.read_bytes, sorted(folder.rglob("*.*"))[-1].name

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from ccr_adapters.corpora.lines import LINES, LineReader
+from ccr_adapters.corpora.lines import LINES, PROBLEM, LineReader
 from ccr_adapters.corpora.parquet import ParquetReader
 from ccr_adapters.corpora.rows import Columns, Reader, named
 from ccr_adapters.corpora.tars import TarReader
 from ccr_adapters.errors import DataError
+from ccr_adapters.pixels import FOREIGN, PICTURES
 
 KINDS = (*LINES, ".parquet", ".tar")
-PICTURES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif"))
 # the names that people's files use, tried in order
 CAPTION_COLUMNS = ("caption", "text", "sentence")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "image_path", "img_path", "filepath", "path", "img")
@@ -98,6 +101,8 @@ def _of_folder(folder: Path) -> list[InputFile]:
 def list_pictures(folder: Path, target: Path) -> InputFile:
     """Write down the pictures of a folder and of those below, so that every process has them in one order.
 
+    Links to folders are followed; what cannot be read or looked into becomes a row that says so.
+
     Args:
         folder: The folder.
         target: The list, one JSON object a line.
@@ -110,30 +115,73 @@ def list_pictures(folder: Path, target: Path) -> InputFile:
     """
     digest, count = hashlib.sha256(), 0
     with target.open("w", encoding="ascii") as file:
-        for entry in _walk(folder):
-            status = entry.stat()
-            relative = os.path.relpath(entry.path, folder)
-            digest.update(f"{relative}:{status.st_size}:{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        for each in _walk(str(folder), set()):
+            relative = os.path.relpath(each.path, folder)
+            digest.update(f"{relative}:{each.stamp or each.problem}\n".encode("utf-8", "surrogateescape"))
             # ASCII: a name that is no UTF-8 comes back as it was
-            file.write(json.dumps({"image": relative}) + "\n")
-            count += 1
+            file.write(json.dumps({"image": relative, **({PROBLEM: each.problem} if each.problem else {})}) + "\n")
+            count += not each.problem
     if not count:
         raise DataError(f"'{folder}' has no pictures ({', '.join(sorted(PICTURES))}), and no .parquet or .tar files.")
     return InputFile(str(target), str(folder), digest.hexdigest())
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Pictures by name, those below after those beside; in memory is one folder at a time."""
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+class _Listed(NamedTuple):
+    """A picture of a folder, or what is none and why."""
+
+    path: str
+    stamp: str = ""
+    problem: str = ""
+
+
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[_Listed]:
+    """Pictures by name, those below after those beside, and what cannot be looked at; in memory is one folder at a time."""
+    try:
+        status = Path(folder).stat()
+        # a folder that links lead to twice is one, and so loops end
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        yield _Listed(folder, problem=f"a folder that cannot be looked into ({error.strerror})")
+        return
     folders = []
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
+        if _is_folder(entry):
             folders.append(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in PICTURES and entry.is_file():  # noqa: PTH122 - many times
-            yield entry
+        elif listed := _listed(entry):
+            yield listed
     for path in folders:
-        yield from _walk(Path(path))
+        yield from _walk(path, visited)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a link in a circle, or to where one may not look
+        return False
+
+
+def _listed(entry: os.DirEntry[str]) -> _Listed | None:
+    """A picture, or what looks like one; a link that leads nowhere may have been one to a folder."""
+    ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many times
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if ending in PICTURES:
+            # a row as any other: where none of them is there, the drive that they lead to is away
+            return _Listed(entry.path, stamp=str(error.strerror))
+        return None if error.errno == errno.ELOOP else _Listed(entry.path, problem="a link that leads nowhere")
+    if ending in FOREIGN:
+        return _Listed(entry.path, problem=f"{FOREIGN[ending]} cannot be read here: convert it to JPEG")
+    if ending not in PICTURES:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return _Listed(entry.path, problem="is no file")
+    return _Listed(entry.path, f"{status.st_size}:{status.st_mtime_ns}")
 
 
 def stamped(file: InputFile) -> InputFile:
