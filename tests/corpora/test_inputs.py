@@ -49,6 +49,33 @@ def test_rows_are_those_of_the_file_in_order(captioned, captions, tmp_path, size
     assert rows[0].id == names.get(captioned.suffix, "k0")
 
 
+@pytest.mark.parametrize("named", ["file", "folder"])
+@pytest.mark.parametrize("name", ["DATA.PARQUET", "A.Tar"])
+def test_endings_in_capitals_are_the_same(name, named, tables, tars, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / name
+    if name == "A.Tar":
+        tars(tmp_path / "a.tar", {"0.txt": b"a star"}).rename(path)
+    else:
+        tables(tmp_path / "a.parquet", [{"caption": "a star"}]).rename(path)
+    columns = {"captions": "txt"} if name == "A.Tar" else {}
+    plan = plan_of([path if named == "file" else path.parent], tmp_path, 4, **columns)
+    assert [row.content for row in rows_of(plan)] == ["a star"]
+
+
+def test_what_is_quoted_of_a_file_is_printable_and_cut(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(["\x1b[2J\x07", "x" * 5000, *map(str, range(1000))]) + "\n")
+    with pytest.raises(DataError) as told:
+        choose_columns(find_inputs([path]))
+    message = str(told.value)
+    assert message.isprintable()
+    assert r"\x1b[2J\x07, xxx" in message
+    assert "17, and" not in message
+    assert "17 and 982 more. Say which" in message
+    assert len(message) < 600
+
+
 def test_a_byte_order_mark_carriage_returns_and_empty_lines(tmp_path):
     (tmp_path / "a.csv").write_bytes('\ufeffcaption,n\r\n\r\n"zwei\r\nZeilen",1\r\nein Stück,2'.encode())
     (tmp_path / "a.txt").write_bytes("\ufeffein Stück\r\n\r\nEnde\r\n".encode())

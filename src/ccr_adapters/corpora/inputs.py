@@ -26,6 +26,8 @@ CAPTION_COLUMNS = ("caption", "text", "sentence")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "image_path", "img_path", "filepath", "path", "img")
 ID_COLUMNS = ("id", "image_id", "key")
 _TAR_PICTURES = ("jpg", "jpeg", "png", "webp")
+# of the names in a file, how many a message has, and how many letters of each
+_MOST, _LONGEST = 20, 40
 # what the output has of its own
 _TAKEN = ("id", "vector")
 
@@ -44,12 +46,17 @@ class InputFile:
     root: str | None = None
     stamp: str = ""
 
+    @property
+    def kind(self) -> str:
+        """Its ending, in lower case as `KINDS` are."""
+        return Path(self.path).suffix.lower()
+
     def reader(self) -> Reader:
         """What reads it."""
         path = Path(self.path)
-        if path.suffix == ".parquet":
+        if self.kind == ".parquet":
             return ParquetReader(path)
-        if path.suffix == ".tar":
+        if self.kind == ".tar":
             return TarReader(path)
         return LineReader(path, None if self.root is None else Path(self.root))
 
@@ -75,8 +82,8 @@ def find_inputs(places: Sequence[str | Path]) -> list[InputFile]:
             raise DataError(f"There is nothing at '{place}'. Check the path.")
         else:
             found.append(InputFile(str(path)))
-    kinds = sorted({"a folder of pictures" if each.root else Path(each.path).suffix.lower() for each in found})
-    unknown = [each.path for each in found if not each.root and Path(each.path).suffix.lower() not in KINDS]
+    kinds = sorted({"a folder of pictures" if each.root else each.kind for each in found})
+    unknown = [each.path for each in found if not each.root and each.kind not in KINDS]
     if unknown:
         raise DataError(f"'{unknown[0]}' is none of {', '.join(KINDS)}. Pictures are named by their folder.")
     if len(kinds) != 1:
@@ -91,8 +98,8 @@ def find_inputs(places: Sequence[str | Path]) -> list[InputFile]:
 
 def _of_folder(folder: Path) -> list[InputFile]:
     endings = (".parquet", ".tar")
-    files = sorted(path for path in folder.iterdir() if path.suffix in endings and not path.name.startswith("."))
-    kinds = {path.suffix for path in files}
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != ".")
+    kinds = {path.suffix.lower() for path in files}
     if len(kinds) > 1:
         raise DataError(f"'{folder}' has both .parquet and .tar files. Name those that you mean: '{folder}'/*.tar")
     return [InputFile(str(path)) for path in files] or [InputFile(str(folder), str(folder))]
@@ -229,7 +236,7 @@ def choose_columns(
     wrong = [name for name in keep if name in _TAKEN]
     if wrong:
         raise DataError(f"A column cannot be kept as {wrong[0]!r}, which the output has of its own. Rename it.")
-    if id is None and not files[0].path.endswith(".tar"):
+    if id is None and files[0].kind != ".tar":
         id = next((name for name in ID_COLUMNS if name in names), None)  # noqa: A001
     found = Columns(what, content, id, tuple(dict.fromkeys(keep)))
     for file in files:
@@ -242,14 +249,14 @@ def _content(file: InputFile, names: list[str], captions: str | None, pictures: 
         return "captions", captions
     if pictures:
         return "pictures", pictures
-    if file.path.endswith(".tar"):
+    if file.kind == ".tar":
         return "pictures", "|".join(_TAR_PICTURES)
     text = next((name for name in CAPTION_COLUMNS if name in names), None)
     image = next((name for name in IMAGE_COLUMNS if name in names), None)
     if (text is None) == (image is None):
         both = "no column of a known name" if text is None else f"captions ({text!r}) and pictures ({image!r})"
         raise DataError(
-            f"'{named(file.path)}' has {both}; its columns are {', '.join(names)}. Say which to encode: --captions NAME or "
+            f"'{named(file.path)}' has {both}; its columns are {_quoted(names)}. Say which to encode: --captions NAME or "
             "--pictures NAME."
         )
     return ("captions", text) if text is not None else ("pictures", str(image))
@@ -265,11 +272,17 @@ def check_columns(file: InputFile, columns: Columns) -> None:
     Raises:
         DataError: Naming the first that is missing.
     """
-    if file.path.endswith(".tar"):
+    if file.kind == ".tar":
         # samples of one tar differ
         return
     names = file.reader().names()
     wanted = [columns.content, *([columns.id] if columns.id else []), *columns.keep]
     missing = [name for name in wanted if names and name not in names]
     if missing:
-        raise DataError(f"'{named(file.path)}' has no column {missing[0]!r}; it has {', '.join(names)}.")
+        raise DataError(f"'{named(file.path)}' has no column {missing[0]!r}; it has {_quoted(names)}.")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Names that a file gives, for a message: what is no text shows as such, and is cut."""
+    shown = ", ".join(repr(name)[1:-1][:_LONGEST] for name in names[:_MOST])
+    return shown if len(names) <= _MOST else f"{shown} and {len(names) - _MOST:,} more"
