@@ -116,6 +116,7 @@ def test_pictures_of_tables_and_tars(pictures, folder, tables, tars, tmp_path):
     paths = [{"file_name": str(path.relative_to(tmp_path))} for path in sorted(folder.rglob("*.*"))]
     members = {f"x{name}": content for name, content in pictures.items()}
     members |= {f"x{name[:3]}json": json.dumps({"n": name}).encode() for name in pictures}
+    members["x10.txt"] = b"the last"
     by_name = dict(sorted(members.items()))
     for path in (
         tables(tmp_path / "a.parquet", inside),
@@ -124,8 +125,31 @@ def test_pictures_of_tables_and_tars(pictures, folder, tables, tars, tmp_path):
     ):
         rows = rows_of(plan_of([path], tmp_path, 4))
         assert sorted(row.content() for row in rows) == sorted(pictures.values()), path
-    kept = rows_of(plan_of([tmp_path / "a.tar"], tmp_path, 4, keep=["json.n", "txt"], id="json.n"))
-    assert [(row.id, *row.kept) for row in kept] == [(name, name, None) for name in sorted(pictures)]
+    kept = rows_of(plan_of([tmp_path / "a.tar"], tmp_path, 4, keep=["JSON.n", "TXT"], id="json.n"))
+    *others, last = sorted(pictures)
+    assert [(row.id, *row.kept) for row in kept] == [*((name, name, None) for name in others), (last, last, "the last")]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"keep": ["json.titel"]}, {"keep": ["json.Title"]}, {"id": "kex"}, {"captions": "tex"}, {"pictures": "gif|bmp"}],
+)
+def test_what_no_sample_has_is_refused(columns, tars, tmp_path):
+    members = {
+        f"{row}.{ending}": content for row in "ab" for ending, content in (("jpg", b""), ("json", b'{"title": 1}'))
+    }
+    path = tars(tmp_path / "a.tar", members)
+    with pytest.raises(
+        DataError, match=r"None of the first samples .* has '.*'; the first one has jpg, json, json.title"
+    ):
+        plan_of([path], tmp_path, 4, **columns)
+
+
+def test_tars_may_differ_in_what_is_kept(tars, tmp_path):
+    for name, ending in (("a", "txt"), ("b", "cls")):
+        tars(tmp_path / f"{name}.tar", {f"{name}.jpg": b"x", f"{name}.{ending}": b"kept"})
+    plan = plan_of([tmp_path / "a.tar", tmp_path / "b.tar"], tmp_path, 4, keep=["txt", "cls"])
+    assert [row.kept for row in rows_of(plan)] == [("kept", None), (None, "kept")]
 
 
 def test_a_folder_lists_pictures_below_in_a_fixed_order(folder, tmp_path):

@@ -239,8 +239,11 @@ def choose_columns(
     if id is None and files[0].kind != ".tar":
         id = next((name for name in ID_COLUMNS if name in names), None)  # noqa: A001
     found = Columns(what, content, id, tuple(dict.fromkeys(keep)))
-    for file in files:
-        check_columns(file, found)
+    if files[0].kind == ".tar":
+        _check_parts(files, found, names)
+    else:
+        for file in files:
+            _check_columns(file, found)
     return found
 
 
@@ -262,24 +265,27 @@ def _content(file: InputFile, names: list[str], captions: str | None, pictures: 
     return ("captions", text) if text is not None else ("pictures", str(image))
 
 
-def check_columns(file: InputFile, columns: Columns) -> None:
-    """Refuse a file without a column that is asked for.
+def _wanted(columns: Columns) -> list[str]:
+    return [columns.content, *([columns.id] if columns.id else []), *columns.keep]
 
-    Args:
-        file: The file; one without rows has none, and passes.
-        columns: The columns.
 
-    Raises:
-        DataError: Naming the first that is missing.
-    """
-    if file.kind == ".tar":
-        # samples of one tar differ
-        return
+def _check_columns(file: InputFile, columns: Columns) -> None:
+    """Refuse a file that has rows, and not a column that is asked for."""
     names = file.reader().names()
-    wanted = [columns.content, *([columns.id] if columns.id else []), *columns.keep]
-    missing = [name for name in wanted if names and name not in names]
+    missing = [name for name in _wanted(columns) if names and name not in names]
     if missing:
         raise DataError(f"'{named(file.path)}' has no column {missing[0]!r}; it has {_quoted(names)}.")
+
+
+def _check_parts(files: Sequence[InputFile], columns: Columns, names: list[str]) -> None:
+    """Refuse what the first samples of no tar have: a name that is misspelt would become a column of nothing."""
+    missing = _wanted(columns)
+    for file in files:
+        missing = TarReader(Path(file.path)).lacking(missing)
+        if not missing:
+            return
+    where = f"'{named(files[0].path)}'" if len(files) == 1 else f"any of {len(files):,} tars"
+    raise DataError(f"None of the first samples of {where} has {missing[0]!r}; the first one has {_quoted(names)}.")
 
 
 def _quoted(names: Sequence[str]) -> str:
