@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,15 @@ def test_columns_are_kept_with_their_types_and_names_may_repeat(tables, encoded,
     lines = tables(tmp_path / "a.jsonl", rows)
     encoded(lines, tmp_path / "more", {"keep": ["tags", "year", "year"]})
     assert next(read_vectors(tmp_path / "more")).column("tags").to_pylist()[:3] == ["[]", '["x"]', '["x", "x"]']
+
+
+def test_a_date_that_python_does_not_hold_is_nothing_and_ends_no_run(encoded, vectors_in, tmp_path):
+    until = pa.array([0, 922_431_801_599_999_999, None], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": list("abc"), "caption": ["x", "y", "z"], "until": until}), tmp_path / "a.parquet")
+    encoded(tmp_path / "a.parquet", tmp_path / "out", {"keep": ["until"]})
+    (table,) = read_vectors(tmp_path / "out")
+    assert table.column("id").to_pylist() == ["a", "b", "c"]
+    assert table.column("until").to_pylist() == [datetime(1970, 1, 1), None, None]
 
 
 def test_a_tar_that_breaks_off_leaves_what_is_whole(pictures, tars, encoded, vectors_in, tmp_path):
