@@ -201,6 +201,28 @@ def test_vectors_and_pictures_in_one_command_are_refused(vectors, tmp_path):
     assert "index them in commands of their own" in found.stderr
 
 
+def test_vectors_can_be_taken_out(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    run("index", vectors, "--index", tmp_path / "a.index", "--name", "mine")
+    found = run("index", "--index", tmp_path / "a.index", "--forget", "vectors")
+    assert "5 vectors of vectors were taken out." in found.stdout, found.output
+    with Collection.open(tmp_path / "a.index") as opened:
+        assert {name.split("/")[0] for name in opened.index.ids()} == {"mine"}
+        assert list(opened.notes.vectors) == ["mine"]
+    again = run("index", "--index", tmp_path / "a.index", "--forget", "vectors")
+    assert "no source 'vectors'; the collection has mine." in again.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--forget", "vectors"], ["--json"], ["--allow-empty"], ["--model", "tiny_clip"], ["--no-recursive"]]
+)
+def test_options_that_do_not_apply_to_vectors_are_refused(option, vectors, tmp_path):
+    found = run("index", vectors, "--index", tmp_path / "a.index", *option)
+    assert found.exit_code == 1
+    assert "does not apply to a folder of vectors; leave it out." in found.stderr
+    assert not (tmp_path / "a.index").exists()
+
+
 def test_what_is_there_already_is_not_written_again(vectors, tmp_path):
     run("index", vectors, "--index", tmp_path / "a.index")
     again = run("index", vectors, "--index", tmp_path / "a.index")
