@@ -186,6 +186,15 @@ def test_a_table_that_is_none_is_refused(tmp_path, name, content, message):
         source_of(tmp_path / name)
 
 
+def test_what_is_quoted_of_a_table_is_printable_and_cut(tmp_path):
+    (tmp_path / "a.csv").write_text(",".join(["\x1b[2J", "x" * 5000, *map(str, range(1000))]) + "\n1\n")
+    with pytest.raises(
+        SearchIndexError, match=r"has the columns \\x1b\[2J, x{40}, 0, 1, .* 17 and 982 more, and"
+    ) as told:
+        TableSource(tmp_path / "a.csv", "a")
+    assert str(told.value).isprintable()
+
+
 def test_a_column_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("image\nx.png\n")
     with pytest.raises(SearchIndexError, match="has no column 'photo'; it has image"):

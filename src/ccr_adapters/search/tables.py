@@ -62,7 +62,7 @@ class TableSource:
         self._id = self._column("id", ID_COLUMNS, first)
         if first and self._image is None:
             raise SearchIndexError(
-                f"'{location}' has the columns {', '.join(map(str, first))}, and none of {', '.join(IMAGE_COLUMNS)}. Say "
+                f"'{location}' has the columns {_quoted(first)}, and none of {', '.join(IMAGE_COLUMNS)}. Say "
                 "which one has the pictures: --column image=NAME."
             )
 
@@ -137,7 +137,7 @@ class TableSource:
     def _column(self, what: str, names: tuple[str, ...], first: Mapping[str, Any]) -> str | None:
         asked = self.options["columns"].get(what)
         if asked is not None and first and asked not in first:
-            raise SearchIndexError(f"'{self.location}' has no column {asked!r}; it has {', '.join(map(str, first))}.")
+            raise SearchIndexError(f"'{self.location}' has no column {asked!r}; it has {_quoted(first)}.")
         return asked or next((name for name in names if name in first), None)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -184,6 +184,12 @@ class TableSource:
             return parquet.ParquetFile(self.location)
         except (OSError, ValueError) as error:
             raise SearchIndexError(f"'{self.location}' cannot be read: {error}.") from error
+
+
+def _quoted(row: Mapping[str, Any]) -> str:
+    """Names of columns for a message: what is no text shows as such, and is cut."""
+    shown = ", ".join(repr(str(name))[1:-1][:40] for name in list(row)[:20])
+    return shown if len(row) <= 20 else f"{shown} and {len(row) - 20:,} more"
 
 
 def _objects(batch: Any) -> list[dict[str, Any]]:
