@@ -39,7 +39,7 @@ def decode(content: bytes) -> Image.Image:
         ImageError: If it is broken, of an unknown format, or too large; the message is the reason alone.
     """
     try:
-        with open_picture(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             many = image.width * image.height > _LARGE
             with _one_large if many else nullcontext():
                 times = min(image.size) / _ENOUGH
@@ -63,10 +63,14 @@ def facts(content: bytes) -> dict[str, Scalar]:
         Metadata; empty if there is nothing or it cannot be read.
     """
     try:
-        with open_picture(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             found = _WHEN.fullmatch(str(image.getexif().get_ifd(_EXIF).get(_TAKEN)))
     except BROKEN:
         return {}
     if found is None or found[1] == "0000":
         return {}
     return {"taken": f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "year": int(found[1])}
+
+
+def _opened(content: bytes) -> Image.Image:
+    return open_picture(io.BytesIO(content))
