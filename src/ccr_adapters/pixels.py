@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 VERSION = 2
 """Of what `as_rgb` makes; part of the names of what is kept of pictures."""
+# endings of files that are taken for pictures
+PICTURES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+    )
+)
+# pictures that people have and Pillow does not read
+FOREIGN = {".heic": "HEIC", ".heif": "HEIF", ".jxl": "JPEG XL"}
+# what a file may hold, whatever it is called: other readers start programs (EPS) or are rarely meant for pictures
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 # what Pillow raises over broken files: its readers are many
 BROKEN = (
     Image.DecompressionBombError,
@@ -25,6 +50,23 @@ BROKEN = (
     struct.error,
     zlib.error,
 )
+
+
+def open_picture(file: str | Path | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Open a picture with no readers but those of known formats; Pillow alone tries all it has.
+
+    Args:
+        file: A path, or a stream of the bytes.
+        formats: Names of formats as Pillow has them; one that this Pillow is built without is left out.
+
+    Returns:
+        The picture, not decoded yet.
+
+    Raises:
+        PIL.UnidentifiedImageError: If it is of none of them.
+    """
+    Image.init()
+    return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

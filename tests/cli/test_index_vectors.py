@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -51,6 +53,39 @@ def test_vectors_are_indexed_as_they_are(vectors, tmp_path):
     assert [hit["id"] for hit in json.loads(told.stdout)[0]["hits"]] == ["vectors/blue"]
     with Collection.open(tmp_path / "a.index") as opened:
         assert opened.index.ids() == sorted(f"vectors/{colour}" for colour in COLOURS)
+
+
+def test_a_row_that_the_index_cannot_hold_is_named_and_ends_nothing(tmp_path):
+    """More metadata than an index holds, a name that is too long, a vector of zeros; bytes are no metadata."""
+    rows = [{"id": name, "caption": f"a star {name}", "note": "x"} for name in "abcd"]
+    rows[1]["note"] = "x" * 70_000
+    rows[2]["id"] = "c" * 5000
+    path = tmp_path / "a.parquet"
+    thumbs = pa.array([b"\xff" * 20_000] * 4)
+    pq.write_table(pa.Table.from_pylist(rows).append_column("thumb", thumbs), path)
+    kept = ["--keep", "note", "--keep", "thumb", "--model", "tiny_clip"]
+    assert run("encode", path, "--output", tmp_path / "vectors", *kept).exit_code == 0
+    zero_last_vector(tmp_path / "vectors" / "part-00000.parquet")
+    found = run("index", tmp_path / "vectors", "--index", tmp_path / "a.index")
+    assert found.exit_code == 0, found.output
+    assert "1 new, 3 skipped." in found.stdout
+    assert "skipped.jsonl says which were skipped and why." in found.stdout
+    lines = (tmp_path / "a.index" / "skipped.jsonl").read_text().splitlines()
+    skipped = {each["item"][:10]: each["reason"] for each in map(json.loads, lines)}
+    assert "the metadata has 2 keys and 70,0" in skipped["vectors/b"]
+    assert "expected text of 1 to 4,096 bytes" in skipped["vectors/cc"]
+    assert "is zero or not finite" in skipped["vectors/d"]
+    with Collection.open(tmp_path / "a.index") as opened:
+        assert opened.index.metadata(opened.index.ids()) == {"vectors/a": {"source": "vectors", "note": "x"}}
+
+
+def zero_last_vector(path):
+    """Write a shard again with zeros as its last vector."""
+    table = pq.read_table(path)
+    width = table.schema.field("vector").type.list_size
+    vectors = [*table.column("vector").to_pylist()[:-1], [0.0] * width]
+    at = table.schema.get_field_index("vector")
+    pq.write_table(table.set_column(at, table.schema.field(at), [pa.array(vectors, table.schema.field(at).type)]), path)
 
 
 def test_folders_of_one_name_do_not_take_each_others_place(vectors, tmp_path):
@@ -164,6 +199,28 @@ def test_a_shard_that_is_lost_removes_nothing_from_the_index(harm, vectors, tmp_
 def test_vectors_and_pictures_in_one_command_are_refused(vectors, tmp_path):
     found = run("index", vectors, tmp_path / "photos", "--index", tmp_path / "a.index")
     assert "index them in commands of their own" in found.stderr
+
+
+def test_vectors_can_be_taken_out(vectors, tmp_path):
+    run("index", vectors, "--index", tmp_path / "a.index")
+    run("index", vectors, "--index", tmp_path / "a.index", "--name", "mine")
+    found = run("index", "--index", tmp_path / "a.index", "--forget", "vectors")
+    assert "5 vectors of vectors were taken out." in found.stdout, found.output
+    with Collection.open(tmp_path / "a.index") as opened:
+        assert {name.split("/")[0] for name in opened.index.ids()} == {"mine"}
+        assert list(opened.notes.vectors) == ["mine"]
+    again = run("index", "--index", tmp_path / "a.index", "--forget", "vectors")
+    assert "no source 'vectors'; the collection has mine." in again.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--forget", "vectors"], ["--json"], ["--allow-empty"], ["--model", "tiny_clip"], ["--no-recursive"]]
+)
+def test_options_that_do_not_apply_to_vectors_are_refused(option, vectors, tmp_path):
+    found = run("index", vectors, "--index", tmp_path / "a.index", *option)
+    assert found.exit_code == 1
+    assert "does not apply to a folder of vectors; leave it out." in found.stderr
+    assert not (tmp_path / "a.index").exists()
 
 
 def test_what_is_there_already_is_not_written_again(vectors, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -48,6 +49,33 @@ def test_rows_are_those_of_the_file_in_order(captioned, captions, tmp_path, size
     assert rows[0].id == names.get(captioned.suffix, "k0")
 
 
+@pytest.mark.parametrize("named", ["file", "folder"])
+@pytest.mark.parametrize("name", ["DATA.PARQUET", "A.Tar"])
+def test_endings_in_capitals_are_the_same(name, named, tables, tars, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / name
+    if name == "A.Tar":
+        tars(tmp_path / "a.tar", {"0.txt": b"a star"}).rename(path)
+    else:
+        tables(tmp_path / "a.parquet", [{"caption": "a star"}]).rename(path)
+    columns = {"captions": "txt"} if name == "A.Tar" else {}
+    plan = plan_of([path if named == "file" else path.parent], tmp_path, 4, **columns)
+    assert [row.content for row in rows_of(plan)] == ["a star"]
+
+
+def test_what_is_quoted_of_a_file_is_printable_and_cut(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(["\x1b[2J\x07", "x" * 5000, *map(str, range(1000))]) + "\n")
+    with pytest.raises(DataError) as told:
+        choose_columns(find_inputs([path]))
+    message = str(told.value)
+    assert message.isprintable()
+    assert r"\x1b[2J\x07, xxx" in message
+    assert "17, and" not in message
+    assert "17 and 982 more. Say which" in message
+    assert len(message) < 600
+
+
 def test_a_byte_order_mark_carriage_returns_and_empty_lines(tmp_path):
     (tmp_path / "a.csv").write_bytes('\ufeffcaption,n\r\n\r\n"zwei\r\nZeilen",1\r\nein Stück,2'.encode())
     (tmp_path / "a.txt").write_bytes("\ufeffein Stück\r\n\r\nEnde\r\n".encode())
@@ -88,6 +116,7 @@ def test_pictures_of_tables_and_tars(pictures, folder, tables, tars, tmp_path):
     paths = [{"file_name": str(path.relative_to(tmp_path))} for path in sorted(folder.rglob("*.*"))]
     members = {f"x{name}": content for name, content in pictures.items()}
     members |= {f"x{name[:3]}json": json.dumps({"n": name}).encode() for name in pictures}
+    members["x10.txt"] = b"the last"
     by_name = dict(sorted(members.items()))
     for path in (
         tables(tmp_path / "a.parquet", inside),
@@ -96,8 +125,31 @@ def test_pictures_of_tables_and_tars(pictures, folder, tables, tars, tmp_path):
     ):
         rows = rows_of(plan_of([path], tmp_path, 4))
         assert sorted(row.content() for row in rows) == sorted(pictures.values()), path
-    kept = rows_of(plan_of([tmp_path / "a.tar"], tmp_path, 4, keep=["json.n", "txt"], id="json.n"))
-    assert [(row.id, *row.kept) for row in kept] == [(name, name, None) for name in sorted(pictures)]
+    kept = rows_of(plan_of([tmp_path / "a.tar"], tmp_path, 4, keep=["JSON.n", "TXT"], id="json.n"))
+    *others, last = sorted(pictures)
+    assert [(row.id, *row.kept) for row in kept] == [*((name, name, None) for name in others), (last, last, "the last")]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"keep": ["json.titel"]}, {"keep": ["json.Title"]}, {"id": "kex"}, {"captions": "tex"}, {"pictures": "gif|bmp"}],
+)
+def test_what_no_sample_has_is_refused(columns, tars, tmp_path):
+    members = {
+        f"{row}.{ending}": content for row in "ab" for ending, content in (("jpg", b""), ("json", b'{"title": 1}'))
+    }
+    path = tars(tmp_path / "a.tar", members)
+    with pytest.raises(
+        DataError, match=r"None of the first samples .* has '.*'; the first one has jpg, json, json.title"
+    ):
+        plan_of([path], tmp_path, 4, **columns)
+
+
+def test_tars_may_differ_in_what_is_kept(tars, tmp_path):
+    for name, ending in (("a", "txt"), ("b", "cls")):
+        tars(tmp_path / f"{name}.tar", {f"{name}.jpg": b"x", f"{name}.{ending}": b"kept"})
+    plan = plan_of([tmp_path / "a.tar", tmp_path / "b.tar"], tmp_path, 4, keep=["txt", "cls"])
+    assert [row.kept for row in rows_of(plan)] == [("kept", None), (None, "kept")]
 
 
 def test_a_folder_lists_pictures_below_in_a_fixed_order(folder, tmp_path):
@@ -108,6 +160,45 @@ def test_a_folder_lists_pictures_below_in_a_fixed_order(folder, tmp_path):
     rows = rows_of(plan_of([folder], tmp_path, 4))
     assert [row.id for row in rows][-4:] == ["10.jpg", "odd\\xff name.png", "below/03.png", "below/07.png"]
     assert rows[-3].content() == odd.read_bytes()
+
+
+def test_links_to_folders_are_followed_and_loops_end(folder, tmp_path):
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    (elsewhere / "a.PPM").write_bytes(b"P6 1 1 255\n   ")
+    (folder / "more").symlink_to(elsewhere)
+    (folder / "twice").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(folder)
+    (elsewhere / "itself").symlink_to("itself")
+    rows = rows_of(plan_of([folder], tmp_path, 4))
+    assert [row.id for row in rows][-4:] == ["10.jpg", "below/03.png", "below/07.png", "more/a.PPM"]
+    assert not any(row.problem for row in rows)
+
+
+def test_what_a_folder_has_and_cannot_be_read_is_a_row_that_says_so(folder, tmp_path):
+    (folder / "gone").symlink_to(tmp_path / "drive")
+    (folder / "phone.HEIC").write_bytes(b"x")
+    os.mkfifo(folder / "pipe.png")
+    rows = {row.id: row for row in rows_of(plan_of([folder], tmp_path, 4))}
+    assert {name: row.problem for name, row in rows.items() if row.problem} == {
+        "gone": "a link that leads nowhere",
+        "phone.HEIC": "HEIC cannot be read here: convert it to JPEG",
+        "pipe.png": "is no file",
+    }
+    assert len(rows) == 14
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(folder, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    rows = {row.id: row.problem for row in rows_of(plan_of([folder], tmp_path, 4))}
+    assert rows["below"] == "a folder that cannot be looked into (Permission denied)"
 
 
 def test_shards_of_several_files_in_the_order_given(tables, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import EpsImagePlugin, Image
 
 import ccr_adapters
 from ccr_adapters.corpora import choose_columns, find_inputs, read_vectors
@@ -60,10 +62,14 @@ def test_captions_in_order(text, captions, model, encoded, vectors_in, tmp_path)
     assert (found["rows"], found["shards"], found["finished_shards"], found["dim"]) == (23, 6, 6, 128)
 
 
-def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors_in, tmp_path):
+def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors_in, tmp_path, monkeypatch):
     (folder / "05.png").write_bytes((folder / "05.png").read_bytes()[:200])
     (folder / "06.jpg").write_bytes(b"none")
     (folder / "zero.png").write_bytes(b"")
+    # Pillow's reader of EPS would start Ghostscript
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "/bin/false")
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    Image.new("RGB", (9, 9)).save(folder / "script.png", "EPS")
     summary = encoded(folder, tmp_path / "out")
     names, vectors = vectors_in(tmp_path / "out")
     assert names == [
@@ -78,10 +84,10 @@ def test_pictures_in_order_the_broken_ones_named(folder, model, encoded, vectors
         "below/07.png",
     ]
     np.testing.assert_allclose(vectors, model.encode_image([folder / name for name in names]).numpy(), atol=1e-6)
-    assert (summary.rows, summary.skipped) == (9, 3)
+    assert (summary.rows, summary.skipped) == (9, 4)
     reasons = skipped(tmp_path / "out")
-    assert list(reasons) == ["05.png", "06.jpg", "zero.png"]
-    assert reasons["06.jpg"] == reasons["zero.png"] == "is no picture of a known format"
+    assert list(reasons) == ["05.png", "06.jpg", "script.png", "zero.png"]
+    assert reasons["06.jpg"] == reasons["script.png"] == reasons["zero.png"] == "is no picture of a known format"
 
 
 def test_columns_are_kept_with_their_types_and_names_may_repeat(tables, encoded, vectors_in, tmp_path):
@@ -97,6 +103,15 @@ def test_columns_are_kept_with_their_types_and_names_may_repeat(tables, encoded,
     lines = tables(tmp_path / "a.jsonl", rows)
     encoded(lines, tmp_path / "more", {"keep": ["tags", "year", "year"]})
     assert next(read_vectors(tmp_path / "more")).column("tags").to_pylist()[:3] == ["[]", '["x"]', '["x", "x"]']
+
+
+def test_a_date_that_python_does_not_hold_is_nothing_and_ends_no_run(encoded, vectors_in, tmp_path):
+    until = pa.array([0, 922_431_801_599_999_999, None], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": list("abc"), "caption": ["x", "y", "z"], "until": until}), tmp_path / "a.parquet")
+    encoded(tmp_path / "a.parquet", tmp_path / "out", {"keep": ["until"]})
+    (table,) = read_vectors(tmp_path / "out")
+    assert table.column("id").to_pylist() == ["a", "b", "c"]
+    assert table.column("until").to_pylist() == [datetime(1970, 1, 1), None, None]
 
 
 def test_a_tar_that_breaks_off_leaves_what_is_whole(pictures, tars, encoded, vectors_in, tmp_path):
@@ -193,6 +208,12 @@ def test_pictures_that_are_all_gone_are_a_drive_that_is_not_there(tables, folder
         encoded(path, tmp_path / "out", settings=settings)
     summary = encoded(path, tmp_path / "out", settings=settings, allow_missing=True)
     assert (summary.rows, summary.skipped) == (1, 40)
+
+
+def test_a_link_of_a_folder_that_leads_nowhere_is_named(folder, encoded, tmp_path):
+    (folder / "dead.png").symlink_to(tmp_path / "gone.png")
+    assert encoded(folder, tmp_path / "out").skipped == 1
+    assert skipped(tmp_path / "out") == {"dead.png": "there is no such file"}
 
 
 def test_a_drive_that_goes_away_costs_no_picture(folder, encoded, tmp_path, monkeypatch):

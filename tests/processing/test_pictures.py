@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import warnings
 import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError
 from ccr_adapters.processing.pictures import as_list, check_pictures, load_picture
@@ -104,6 +105,18 @@ def test_what_is_no_picture_is_named(tmp_path):
     ):
         with pytest.raises(ImageError, match=f"Picture 1 {message}"):
             check_pictures([PIXELS, wrong])
+
+
+def test_postscript_in_disguise_starts_no_program(tmp_path, monkeypatch):
+    """Pillow's reader of EPS would run Ghostscript on the file, whatever its ending says."""
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "/bin/false")
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("EPS"))
+    with pytest.raises(ImageError, match="cannot identify image file"):
+        check_pictures([path])
+    with pytest.raises(UnidentifiedImageError):
+        load_picture(path)
 
 
 def test_a_picture_that_was_opened_but_not_read_is_named_too(tmp_path):

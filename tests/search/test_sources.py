@@ -133,6 +133,17 @@ def test_a_picture_is_read_of_its_own_row_group(tmp_path, monkeypatch):
         source.read("rows/200", {"row": 200})
 
 
+def test_a_date_that_python_does_not_hold_is_nothing(photos, tmp_path, update, found):
+    pictures = pa.array([png(photos.picture(row)) for row in range(2)])
+    until = pa.array([0, 922_431_801_599_999_999], pa.timestamp("us"))
+    table = pa.table({"id": ["a", "b"], "image": pictures, "until": until})
+    pq.write_table(table, tmp_path / "t.parquet")
+    summary, skipped = update(tmp_path / "t.parquet")
+    assert (summary.total, skipped) == (2, {})
+    assert found(photos.picture(0))[0].metadata["until"] == "1970-01-01T00:00:00"
+    assert found(photos.picture(1))[0].metadata["until"] is None
+
+
 def test_a_parquet_table_may_hold_its_pictures(photos, tmp_path, update, found):
     rows = [
         {
@@ -174,6 +185,15 @@ def test_a_table_that_is_none_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SearchIndexError, match=message):
         source_of(tmp_path / name)
+
+
+def test_what_is_quoted_of_a_table_is_printable_and_cut(tmp_path):
+    (tmp_path / "a.csv").write_text(",".join(["\x1b[2J", "x" * 5000, *map(str, range(1000))]) + "\n1\n")
+    with pytest.raises(
+        SearchIndexError, match=r"has the columns \\x1b\[2J, x{40}, 0, 1, .* 17 and 982 more, and"
+    ) as told:
+        TableSource(tmp_path / "a.csv", "a")
+    assert str(told.value).isprintable()
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path):

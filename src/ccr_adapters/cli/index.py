@@ -23,6 +23,9 @@ Example:
   ccr-adapters index --index photos.index
 """
 
+# what of the options is for folders of vectors too
+_OF_VECTORS = ("sources", "index_", "name", "keep", "wait", "notes", "collection", "token")
+
 
 def _columns(given: list[str]) -> dict[str, str]:
     from ccr_adapters.errors import ConfigError
@@ -73,7 +76,18 @@ def _told(summary: Summary, index: str) -> str:
     return "\n".join(lines)
 
 
+def _refuse_for_vectors(context: typer.Context) -> None:
+    """Refuse options of the command line that say how pictures are read and encoded, where there are none."""
+    from ccr_adapters.errors import ConfigError
+
+    for each in context.command.params:
+        source = context.get_parameter_source(str(each.name))
+        if each.name not in _OF_VECTORS and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"`{each.opts[0]}` does not apply to a folder of vectors; leave it out.")
+
+
 def index(
+    context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -99,7 +113,9 @@ def index(
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Remove what came from a source that looks empty now.")
     ] = False,
-    forget: Annotated[str | None, typer.Option(help="Take the source of this name out of the index.")] = None,
+    forget: Annotated[
+        str | None, typer.Option(help="Take the source, or the vectors, of this name out of the index.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another indexer.")] = 0.0,
     notes: Annotated[Path | None, typer.Option(help="Folder for what is known of the files; for a cluster.")] = None,
     collection: Annotated[str, typer.Option(help="Name of the Milvus collection.")] = "pictures",
@@ -114,6 +130,7 @@ def index(
     from ccr_adapters.search.notes import notes_folder
 
     if vectors := vector_folders(list(sources or [])):
+        _refuse_for_vectors(context)
         index_vectors(vectors, index_, notes=notes, name=name, keep=keep, wait=wait, token=token, collection=collection)
         return
     known = Notes.read(notes_folder(index_, notes))
@@ -130,7 +147,8 @@ def index(
     place = {"notes": notes, "token": token, "collection": collection}
     with Collection.open_or_create(index_, encoder, model=wanted, wait=wait, **place) as opened:  # type: ignore[arg-type]
         if forget:
-            typer.echo(f"{opened.forget(forget):,} pictures of {printable(forget)} were taken out.")
+            what = "vectors" if forget in opened.notes.vectors else "pictures"
+            typer.echo(f"{opened.forget(forget):,} {what} of {printable(forget)} were taken out.")
             return
         if opened.notes.sources != known.sources or opened.notes.vectors != known.vectors:
             # another indexer wrote them until the lock was ours

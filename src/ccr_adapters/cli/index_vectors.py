@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ccr_adapters.search import Notes, VectorIndex
+    from ccr_adapters.search.notes import Report
 
 # rows that a kill may cost
 _UNSAVED = 100_000
+_TWICE, _SKIPPED = "left out, for their names came before", "skipped"
 
 
 def vector_folders(places: list[str]) -> list[Path]:
@@ -76,7 +79,7 @@ def index_vectors(
 
     from ccr_adapters.errors import SearchIndexError
     from ccr_adapters.search import Notes, create_index, index_exists, open_index
-    from ccr_adapters.search.notes import lock_of_notes, notes_folder
+    from ccr_adapters.search.notes import Report, lock_of_notes, notes_folder
 
     known = [about_vectors(folder) for folder in folders]
     where = notes_folder(address, notes)
@@ -100,12 +103,15 @@ def index_vectors(
         named = _named(folders, name, found)
         lie = {called: str(folder.absolute()) for called, folder in named.items()}
         replace(found, model=found.model or known[0]["model"], vectors={**found.vectors, **lie}).write(where)
+        report = stack.enter_context(Report(where))
         for (called, folder), about in zip(named.items(), known, strict=True):
             index.header.check_base(base["base"], about["base_sha256"], f"The index '{address}'")
-            counts = _take_in(index, folder, called, keep=keep)
+            counts = _take_in(index, folder, called, report, keep=keep)
             index.save()
             told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
             typer.echo(f"{printable(str(folder))}: {told}.")
+            if counts[_SKIPPED]:
+                typer.echo(f"{printable(str(report.path))} says which were skipped and why.")
         if not index.is_optimised():
             index.optimise()
         typer.echo(f"{len(index):,} vectors are in {printable(address)}.")
@@ -144,13 +150,14 @@ def _hash(vector: NDArray[np.float32], metadata: Mapping[str, Any]) -> str:
     return hashlib.blake2b(vector.tobytes() + text, digest_size=16).hexdigest()
 
 
-def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = False) -> dict[str, int]:
-    """Add what a folder has, shard by shard, and delete what it has no more."""
+def _take_in(index: VectorIndex, folder: Path, called: str, report: Report, *, keep: bool = False) -> dict[str, int]:
+    """Add what a folder has, shard by shard, and delete what it has no more; what cannot be held is named and passed over."""
     from ccr_adapters.corpora import as_matrix, read_vectors
+    from ccr_adapters.search.sources import Skipped
 
     start, before = f"{called}/", index.hashes()
     seen: set[str] = set()
-    counts = {"new": 0, "written again": 0, "as they were": 0, "left out, for their names came before": 0, "removed": 0}
+    counts = {"new": 0, "written again": 0, "as they were": 0, _TWICE: 0, _SKIPPED: 0, "removed": 0}
     unsaved = 0
     for table in read_vectors(folder):
         names = [f"{start}{name}" for name in table.column("id").to_pylist()]
@@ -159,18 +166,22 @@ def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = Fals
             if name not in seen:
                 kept.append(at)
             seen.add(name)
-        extra = table.drop_columns(["id", "vector"]).to_pylist()
-        counts["left out, for their names came before"] += len(names) - len(kept)
+        extra = _kept_columns(table)
+        counts[_TWICE] += len(names) - len(kept)
         vectors = as_matrix(table)
         metadata = {at: _metadata(extra[at], called) for at in kept}
         hashes = {at: _hash(vectors[at], metadata[at]) for at in kept}
         changed = [at for at in kept if before.get(names[at]) != hashes[at]]
         rows = [names[at] for at in changed]
-        index.add(rows, vectors[changed], [metadata[at] for at in changed], [hashes[at] for at in changed])
-        known = sum(name in before for name in rows)
+        wrong = _add(index, rows, vectors[changed], [metadata[at] for at in changed], [hashes[at] for at in changed])
+        for name, why in wrong.items():
+            report.add(Skipped(name, why))
+        seen.difference_update(wrong)
+        known = sum(name in before for name in rows if name not in wrong)
         counts["written again"] += known
-        counts["new"] += len(rows) - known
+        counts["new"] += len(rows) - len(wrong) - known
         counts["as they were"] += len(kept) - len(changed)
+        counts[_SKIPPED] += len(wrong)
         unsaved += len(changed)
         if unsaved > _UNSAVED:
             index.save()
@@ -178,6 +189,54 @@ def _take_in(index: VectorIndex, folder: Path, called: str, *, keep: bool = Fals
     if not keep:
         counts["removed"] = index.delete([name for name in before if name.startswith(start) and name not in seen])
     return counts
+
+
+def _add(
+    index: VectorIndex,
+    names: list[str],
+    vectors: NDArray[np.float32],
+    metadata: Sequence[Mapping[str, Any]],
+    hashes: Sequence[str],
+) -> dict[str, str]:
+    """Add rows, but for those that the index cannot hold; why it cannot, by name."""
+    from ccr_adapters.errors import SearchIndexError
+
+    try:
+        # it looks at all of them before it takes one
+        index.add(names, vectors, metadata, hashes)
+    except SearchIndexError:
+        wrong = {}
+        for name, *row in zip(names, vectors, metadata, hashes, strict=True):
+            if why := _refused(name, *row):
+                wrong[name] = why
+        if not wrong:
+            raise
+        good = [at for at, name in enumerate(names) if name not in wrong]
+        index.add([names[at] for at in good], vectors[good], [metadata[at] for at in good], [hashes[at] for at in good])
+        return wrong
+    return {}
+
+
+def _refused(name: str, vector: NDArray[np.float32], metadata: Mapping[str, Any], content: str) -> str:
+    """Why no index can hold a row; empty if it can."""
+    from ccr_adapters.errors import SearchIndexError
+    from ccr_adapters.search.checks import checked_rows, unit_rows
+
+    try:
+        checked_rows([name], vector[None], [metadata], [content])
+        unit_rows(vector[None], len(vector))
+    except SearchIndexError as error:
+        return str(error)
+    return ""
+
+
+def _kept_columns(table: Any) -> list[dict[str, Any]]:
+    """What `encode --keep` has written, row by row, but for bytes, which nothing can be filtered by."""
+    types: Any = import_module("pyarrow").types
+    bare = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    without = [field.name for field in table.schema if any(is_bytes(field.type) for is_bytes in bare)]
+    rows: list[dict[str, Any]] = table.drop_columns(["id", "vector", *without]).to_pylist()
+    return rows
 
 
 def _metadata(row: dict[str, Any], called: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
 from numpy.typing import NDArray
-from PIL import Image
 from transformers import BatchFeature
 
 from ccr_adapters.corpora.plan import Plan, Shard
@@ -25,6 +24,7 @@ from ccr_adapters.modeling import CCRModel
 from ccr_adapters.modeling.encoding import encode_pixels, processor_of
 from ccr_adapters.modeling.memory import ran_out
 from ccr_adapters.modeling.packing import rows_a_pass
+from ccr_adapters.pixels import open_picture
 from ccr_adapters.processing.ahead import ahead
 from ccr_adapters.processing.pictures import UNREADABLE, load_picture
 
@@ -188,7 +188,7 @@ class RowEncoder:
         if row.problem or isinstance(row.content, str):
             return Prepared(row, problem=row.problem or "has no picture")
         try:
-            with Image.open(io.BytesIO(_content(row, row.content))) as image:
+            with open_picture(io.BytesIO(_content(row, row.content))) as image:
                 picture = load_picture(image)
             return Prepared(row, dict(self._processor.picture_inputs([picture])))
         except FileNotFoundError:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from ccr_adapters.corpora.lines import LINES, LineReader
+from ccr_adapters.corpora.lines import LINES, PROBLEM, LineReader
 from ccr_adapters.corpora.parquet import ParquetReader
 from ccr_adapters.corpora.rows import Columns, Reader, named
 from ccr_adapters.corpora.tars import TarReader
 from ccr_adapters.errors import DataError
+from ccr_adapters.pixels import FOREIGN, PICTURES
 
 KINDS = (*LINES, ".parquet", ".tar")
-PICTURES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif"))
 # the names that people's files use, tried in order
 CAPTION_COLUMNS = ("caption", "text", "sentence")
 IMAGE_COLUMNS = ("image", "file_name", "filename", "image_path", "img_path", "filepath", "path", "img")
 ID_COLUMNS = ("id", "image_id", "key")
 _TAR_PICTURES = ("jpg", "jpeg", "png", "webp")
+# of the names in a file, how many a message has, and how many letters of each
+_MOST, _LONGEST = 20, 40
 # what the output has of its own
 _TAKEN = ("id", "vector")
 
@@ -41,12 +46,17 @@ class InputFile:
     root: str | None = None
     stamp: str = ""
 
+    @property
+    def kind(self) -> str:
+        """Its ending, in lower case as `KINDS` are."""
+        return Path(self.path).suffix.lower()
+
     def reader(self) -> Reader:
         """What reads it."""
         path = Path(self.path)
-        if path.suffix == ".parquet":
+        if self.kind == ".parquet":
             return ParquetReader(path)
-        if path.suffix == ".tar":
+        if self.kind == ".tar":
             return TarReader(path)
         return LineReader(path, None if self.root is None else Path(self.root))
 
@@ -72,8 +82,8 @@ def find_inputs(places: Sequence[str | Path]) -> list[InputFile]:
             raise DataError(f"There is nothing at '{place}'. Check the path.")
         else:
             found.append(InputFile(str(path)))
-    kinds = sorted({"a folder of pictures" if each.root else Path(each.path).suffix.lower() for each in found})
-    unknown = [each.path for each in found if not each.root and Path(each.path).suffix.lower() not in KINDS]
+    kinds = sorted({"a folder of pictures" if each.root else each.kind for each in found})
+    unknown = [each.path for each in found if not each.root and each.kind not in KINDS]
     if unknown:
         raise DataError(f"'{unknown[0]}' is none of {', '.join(KINDS)}. Pictures are named by their folder.")
     if len(kinds) != 1:
@@ -88,8 +98,8 @@ def find_inputs(places: Sequence[str | Path]) -> list[InputFile]:
 
 def _of_folder(folder: Path) -> list[InputFile]:
     endings = (".parquet", ".tar")
-    files = sorted(path for path in folder.iterdir() if path.suffix in endings and not path.name.startswith("."))
-    kinds = {path.suffix for path in files}
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.name[0] != ".")
+    kinds = {path.suffix.lower() for path in files}
     if len(kinds) > 1:
         raise DataError(f"'{folder}' has both .parquet and .tar files. Name those that you mean: '{folder}'/*.tar")
     return [InputFile(str(path)) for path in files] or [InputFile(str(folder), str(folder))]
@@ -97,6 +107,8 @@ def _of_folder(folder: Path) -> list[InputFile]:
 
 def list_pictures(folder: Path, target: Path) -> InputFile:
     """Write down the pictures of a folder and of those below, so that every process has them in one order.
+
+    Links to folders are followed; what cannot be read or looked into becomes a row that says so.
 
     Args:
         folder: The folder.
@@ -110,30 +122,73 @@ def list_pictures(folder: Path, target: Path) -> InputFile:
     """
     digest, count = hashlib.sha256(), 0
     with target.open("w", encoding="ascii") as file:
-        for entry in _walk(folder):
-            status = entry.stat()
-            relative = os.path.relpath(entry.path, folder)
-            digest.update(f"{relative}:{status.st_size}:{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        for each in _walk(str(folder), set()):
+            relative = os.path.relpath(each.path, folder)
+            digest.update(f"{relative}:{each.stamp or each.problem}\n".encode("utf-8", "surrogateescape"))
             # ASCII: a name that is no UTF-8 comes back as it was
-            file.write(json.dumps({"image": relative}) + "\n")
-            count += 1
+            file.write(json.dumps({"image": relative, **({PROBLEM: each.problem} if each.problem else {})}) + "\n")
+            count += not each.problem
     if not count:
         raise DataError(f"'{folder}' has no pictures ({', '.join(sorted(PICTURES))}), and no .parquet or .tar files.")
     return InputFile(str(target), str(folder), digest.hexdigest())
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Pictures by name, those below after those beside; in memory is one folder at a time."""
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+class _Listed(NamedTuple):
+    """A picture of a folder, or what is none and why."""
+
+    path: str
+    stamp: str = ""
+    problem: str = ""
+
+
+def _walk(folder: str, visited: set[tuple[int, int]]) -> Iterator[_Listed]:
+    """Pictures by name, those below after those beside, and what cannot be looked at; in memory is one folder at a time."""
+    try:
+        status = Path(folder).stat()
+        # a folder that links lead to twice is one, and so loops end
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        yield _Listed(folder, problem=f"a folder that cannot be looked into ({error.strerror})")
+        return
     folders = []
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
+        if _is_folder(entry):
             folders.append(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in PICTURES and entry.is_file():  # noqa: PTH122 - many times
-            yield entry
+        elif listed := _listed(entry):
+            yield listed
     for path in folders:
-        yield from _walk(Path(path))
+        yield from _walk(path, visited)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a link in a circle, or to where one may not look
+        return False
+
+
+def _listed(entry: os.DirEntry[str]) -> _Listed | None:
+    """A picture, or what looks like one; a link that leads nowhere may have been one to a folder."""
+    ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - many times
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if ending in PICTURES:
+            # a row as any other: where none of them is there, the drive that they lead to is away
+            return _Listed(entry.path, stamp=str(error.strerror))
+        return None if error.errno == errno.ELOOP else _Listed(entry.path, problem="a link that leads nowhere")
+    if ending in FOREIGN:
+        return _Listed(entry.path, problem=f"{FOREIGN[ending]} cannot be read here: convert it to JPEG")
+    if ending not in PICTURES:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return _Listed(entry.path, problem="is no file")
+    return _Listed(entry.path, f"{status.st_size}:{status.st_mtime_ns}")
 
 
 def stamped(file: InputFile) -> InputFile:
@@ -181,11 +236,14 @@ def choose_columns(
     wrong = [name for name in keep if name in _TAKEN]
     if wrong:
         raise DataError(f"A column cannot be kept as {wrong[0]!r}, which the output has of its own. Rename it.")
-    if id is None and not files[0].path.endswith(".tar"):
+    if id is None and files[0].kind != ".tar":
         id = next((name for name in ID_COLUMNS if name in names), None)  # noqa: A001
     found = Columns(what, content, id, tuple(dict.fromkeys(keep)))
-    for file in files:
-        check_columns(file, found)
+    if files[0].kind == ".tar":
+        _check_parts(files, found, names)
+    else:
+        for file in files:
+            _check_columns(file, found)
     return found
 
 
@@ -194,34 +252,43 @@ def _content(file: InputFile, names: list[str], captions: str | None, pictures: 
         return "captions", captions
     if pictures:
         return "pictures", pictures
-    if file.path.endswith(".tar"):
+    if file.kind == ".tar":
         return "pictures", "|".join(_TAR_PICTURES)
     text = next((name for name in CAPTION_COLUMNS if name in names), None)
     image = next((name for name in IMAGE_COLUMNS if name in names), None)
     if (text is None) == (image is None):
         both = "no column of a known name" if text is None else f"captions ({text!r}) and pictures ({image!r})"
         raise DataError(
-            f"'{named(file.path)}' has {both}; its columns are {', '.join(names)}. Say which to encode: --captions NAME or "
+            f"'{named(file.path)}' has {both}; its columns are {_quoted(names)}. Say which to encode: --captions NAME or "
             "--pictures NAME."
         )
     return ("captions", text) if text is not None else ("pictures", str(image))
 
 
-def check_columns(file: InputFile, columns: Columns) -> None:
-    """Refuse a file without a column that is asked for.
+def _wanted(columns: Columns) -> list[str]:
+    return [columns.content, *([columns.id] if columns.id else []), *columns.keep]
 
-    Args:
-        file: The file; one without rows has none, and passes.
-        columns: The columns.
 
-    Raises:
-        DataError: Naming the first that is missing.
-    """
-    if file.path.endswith(".tar"):
-        # samples of one tar differ
-        return
+def _check_columns(file: InputFile, columns: Columns) -> None:
+    """Refuse a file that has rows, and not a column that is asked for."""
     names = file.reader().names()
-    wanted = [columns.content, *([columns.id] if columns.id else []), *columns.keep]
-    missing = [name for name in wanted if names and name not in names]
+    missing = [name for name in _wanted(columns) if names and name not in names]
     if missing:
-        raise DataError(f"'{named(file.path)}' has no column {missing[0]!r}; it has {', '.join(names)}.")
+        raise DataError(f"'{named(file.path)}' has no column {missing[0]!r}; it has {_quoted(names)}.")
+
+
+def _check_parts(files: Sequence[InputFile], columns: Columns, names: list[str]) -> None:
+    """Refuse what the first samples of no tar have: a name that is misspelt would become a column of nothing."""
+    missing = _wanted(columns)
+    for file in files:
+        missing = TarReader(Path(file.path)).lacking(missing)
+        if not missing:
+            return
+    where = f"'{named(files[0].path)}'" if len(files) == 1 else f"any of {len(files):,} tars"
+    raise DataError(f"None of the first samples of {where} has {missing[0]!r}; the first one has {_quoted(names)}.")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Names that a file gives, for a message: what is no text shows as such, and is cut."""
+    shown = ", ".join(repr(name)[1:-1][:_LONGEST] for name in names[:_MOST])
+    return shown if len(names) <= _MOST else f"{shown} and {len(names) - _MOST:,} more"

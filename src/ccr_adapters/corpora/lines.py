@@ -22,6 +22,8 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # rows of JSON lines in which names of columns are looked for: a row may lack what is empty
 _LOOKED_AT = 100
 LINES = (".txt", ".csv", ".tsv", ".jsonl")
+# in a list of the pictures of a folder, why one cannot be read
+PROBLEM = "problem"
 
 
 class LineReader:
@@ -34,7 +36,7 @@ class LineReader:
             path: The file.
             root: Folder that paths of pictures start from; default the file's own.
         """
-        self.path, self._root = path, root or path.parent
+        self.path, self._root, self._listed = path, root or path.parent, root is not None
         self._ending = path.suffix.lower()
 
     def names(self) -> list[str]:
@@ -79,6 +81,8 @@ class LineReader:
         name = f"{named(self.path.name)}:{number + 1}"
         if isinstance(record, str):
             return Row(name, problem=record)
+        if self._listed and PROBLEM in record:
+            return Row(named(record[columns.content]), problem=record[PROBLEM])
         kept = tuple(as_text(record.get(key)) for key in columns.keep)
         return table_row(name, record, columns, kept, self._root)
 

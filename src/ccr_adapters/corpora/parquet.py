@@ -14,6 +14,8 @@ from ccr_adapters.errors import DataError
 
 # Rows at a time in memory; bytes of pictures are large.
 _CAPTIONS, _PICTURES = 1024, 32
+# what Arrow holds and Python does not: text that is no UTF-8, dates beyond the year 9999, time zones that nobody knows
+_STRANGE = (LookupError, OverflowError, ValueError)
 
 
 class ParquetReader:
@@ -90,16 +92,17 @@ def _records(batches: Iterator[Any], skip: int) -> Iterator[dict[str, Any]]:
 
 
 def _objects(batch: Any) -> list[dict[str, Any]]:
-    """Rows of a batch; text that is no UTF-8 is `None`, which costs its row and no other."""
+    """Rows of a batch; a value that Python does not hold is `None`, which costs its row at most, and no other."""
     try:
         found: list[dict[str, Any]] = batch.to_pylist()
         return found
-    except UnicodeDecodeError:
-        return [{name: _value(batch.column(name)[row]) for name in batch.schema.names} for row in range(batch.num_rows)]
+    except _STRANGE:
+        columns = [[_value(scalar) for scalar in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _value(scalar: Any) -> Any:
     try:
         return scalar.as_py()
-    except UnicodeDecodeError:
+    except _STRANGE:
         return None

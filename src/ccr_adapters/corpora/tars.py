@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from ccr_adapters.corpora.rows import BrokenOff, Columns, Cut, Row, named
 from ccr_adapters.errors import DataError
 
 _MOST_TEXT = 2**20
+# samples in which what is asked for is looked for: one may lack what another has
+_LOOKED_AT = 100
 
 
 class _Part(NamedTuple):
@@ -56,6 +60,25 @@ class TarReader:
             return []
         inside = _read_json(self.path, first.parts.get("json"))
         return [*first.parts, *(f"json.{key}" for key in inside)]
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """Which parts none of the first samples has; no more of them are read than it takes to find all.
+
+        Args:
+            names: Endings, several with `|` between them, or `json.key`.
+
+        Returns:
+            Those that were not found.
+        """
+        missing = list(names)
+        # one that breaks off is told of when its samples are counted
+        with suppress(BrokenOff):
+            for sample in islice(self._samples(0), _LOOKED_AT):
+                texts = _Texts(self.path, sample)
+                missing = [name for name in missing if not any(map(texts.has, name.split("|")))]
+                if not missing:
+                    break
+        return missing
 
     def fields(self, keep: Sequence[str]) -> list[Any]:
         """See `Reader.fields`; everything is text."""
@@ -103,7 +126,7 @@ class TarReader:
             caption = texts.get(columns.content)
             problem = caption_problem(caption)
             return Row(name, "" if problem else str(caption), kept, problem)
-        wanted = columns.content.split("|")
+        wanted = columns.content.lower().split("|")
         part = next((sample.parts[ending] for ending in wanted if ending in sample.parts), None)
         if part is None:
             return Row(name, "", kept, "has no picture")
@@ -150,20 +173,34 @@ class _Texts:
         self._path, self._parts = path, sample.parts
         self._json: dict[str, Any] | None = None
 
+    def has(self, name: str) -> bool:
+        """Whether the sample has an ending, or its JSON a key."""
+        key = _json_key(name)
+        return name.lower() in self._parts if key is None else key in self._inside()
+
     def get(self, name: str) -> str | None:
         """The text of an ending, or `json.key`; `None` if the sample has none."""
-        ending, _, key = name.partition(".")
-        if ending == "json" and key:
-            if self._json is None:
-                self._json = _read_json(self._path, self._parts.get("json"))
-            return as_text(self._json.get(key))
-        part = self._parts.get(name)
+        key = _json_key(name)
+        if key is not None:
+            return as_text(self._inside().get(key))
+        part = self._parts.get(name.lower())
         if part is None or part.size > _MOST_TEXT:
             return None
         try:
             return _read(self._path, part).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return None
+
+    def _inside(self) -> dict[str, Any]:
+        if self._json is None:
+            self._json = _read_json(self._path, self._parts.get("json"))
+        return self._json
+
+
+def _json_key(name: str) -> str | None:
+    """The key of `json.key`; endings are the same in capitals, keys are not."""
+    ending, _, key = name.partition(".")
+    return key if ending.lower() == "json" and key else None
 
 
 def _read_json(path: Path, part: _Part | None) -> dict[str, Any]:

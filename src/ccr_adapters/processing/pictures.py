@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ccr_adapters.errors import ImageError
-from ccr_adapters.pixels import as_rgb
+from ccr_adapters.pixels import as_rgb, open_picture
 from ccr_adapters.processing.ahead import ahead
 
 # what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
@@ -45,7 +45,7 @@ def _check_picture(numbered: tuple[int, Any]) -> None:
     row, picture = numbered
     if isinstance(picture, (str, Path)):
         try:
-            with Image.open(picture) as image:
+            with open_picture(picture) as image:
                 image.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))
                 image.load()
         except FileNotFoundError as error:
@@ -72,7 +72,7 @@ def load_picture(picture: Any) -> Any:
         ImageError: If a picture that was opened but not read turns out to be broken.
     """
     if isinstance(picture, (str, Path)):
-        with Image.open(picture) as image:
+        with open_picture(picture) as image:
             image.load()
             return as_rgb(image)
     if isinstance(picture, Image.Image):

@@ -186,24 +186,26 @@ class Collection:
         return summary
 
     def forget(self, name: str) -> int:
-        """Take a source and its pictures out.
+        """Take a source and its pictures out, or vectors that were taken in under a name.
 
         Args:
             name: Its name.
 
         Returns:
-            How many pictures there were.
+            How many there were.
 
         Raises:
-            SearchIndexError: If there is no such source.
+            SearchIndexError: If there is nothing of this name.
         """
-        names = [source.name for source in self.notes.sources]
+        names = [*(source.name for source in self.notes.sources), *self.notes.vectors]
         if name not in names or self.folder is None:
             raise SearchIndexError(f"There is no source {name!r}; the collection has {', '.join(names) or 'none'}.")
         gone = [each for each in self.index.ids() if each.startswith(f"{name}/")]
         self.index.delete(gone)
         self.index.save()
-        self.notes = replace(self.notes, sources=tuple(source for source in self.notes.sources if source.name != name))
+        sources = tuple(source for source in self.notes.sources if source.name != name)
+        vectors = {each: folder for each, folder in self.notes.vectors.items() if each != name}
+        self.notes = replace(self.notes, sources=sources, vectors=vectors)
         self.notes.write(self.folder)
         return len(gone)
 

@@ -11,31 +11,11 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError
-from ccr_adapters.pixels import BROKEN, as_rgb
+from ccr_adapters.pixels import BROKEN, FOREIGN, PICTURES, as_rgb, open_picture
 from ccr_adapters.search.interface import Scalar
 
-PICTURES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".webp",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    )
-)
-# Pictures that people have and Pillow does not read.
-FOREIGN = {".heic": "HEIC", ".heif": "HEIF", ".jxl": "JPEG XL"}
-# Only these are tried: others start programs (EPS) or are rarely meant as pictures.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+__all__ = ["FOREIGN", "PICTURES", "decode", "facts"]
+
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its shorter side keeps so many pixels:
 # encoders look at 224 to 512 of them.
 _ENOUGH = 1024
@@ -101,5 +81,4 @@ def _alone_if_large(image: Image.Image) -> AbstractContextManager[Any]:
 
 
 def _opened(content: bytes) -> Image.Image:
-    Image.init()
-    return Image.open(io.BytesIO(content), formats=[name for name in _FORMATS if name in Image.OPEN])
+    return open_picture(io.BytesIO(content))

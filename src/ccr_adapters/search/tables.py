@@ -28,6 +28,8 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # numbers that are written as one would write them: no leading zeros, which are part of a name
 _WHOLE, _BROKEN_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})"), re.compile(r"-?(0|[1-9]\d*)\.\d+")
 _ROWS = 64
+# what Arrow holds and Python does not: text that is no UTF-8, dates beyond the year 9999, time zones that nobody knows
+_STRANGE = (LookupError, OverflowError, ValueError)
 # fields of a row beyond the header's: a separator in a text without quotation marks
 _OVERFLOW = "\0overflow"
 
@@ -60,7 +62,7 @@ class TableSource:
         self._id = self._column("id", ID_COLUMNS, first)
         if first and self._image is None:
             raise SearchIndexError(
-                f"'{location}' has the columns {', '.join(map(str, first))}, and none of {', '.join(IMAGE_COLUMNS)}. Say "
+                f"'{location}' has the columns {_quoted(first)}, and none of {', '.join(IMAGE_COLUMNS)}. Say "
                 "which one has the pictures: --column image=NAME."
             )
 
@@ -135,7 +137,7 @@ class TableSource:
     def _column(self, what: str, names: tuple[str, ...], first: Mapping[str, Any]) -> str | None:
         asked = self.options["columns"].get(what)
         if asked is not None and first and asked not in first:
-            raise SearchIndexError(f"'{self.location}' has no column {asked!r}; it has {', '.join(map(str, first))}.")
+            raise SearchIndexError(f"'{self.location}' has no column {asked!r}; it has {_quoted(first)}.")
         return asked or next((name for name in names if name in first), None)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -144,7 +146,7 @@ class TableSource:
         try:
             if ending == ".parquet":
                 for batch in self._parquet().iter_batches(batch_size=_ROWS):
-                    yield from batch.to_pylist()
+                    yield from _objects(batch)
                 return
             with self.location.open(encoding="utf-8-sig", newline="") as file:
                 if ending == ".jsonl":
@@ -182,6 +184,29 @@ class TableSource:
             return parquet.ParquetFile(self.location)
         except (OSError, ValueError) as error:
             raise SearchIndexError(f"'{self.location}' cannot be read: {error}.") from error
+
+
+def _quoted(row: Mapping[str, Any]) -> str:
+    """Names of columns for a message: what is no text shows as such, and is cut."""
+    shown = ", ".join(repr(str(name))[1:-1][:40] for name in list(row)[:20])
+    return shown if len(row) <= 20 else f"{shown} and {len(row) - 20:,} more"
+
+
+def _objects(batch: Any) -> list[dict[str, Any]]:
+    """Rows of a batch of Arrow; a value that Python does not hold is `None`."""
+    try:
+        found: list[dict[str, Any]] = batch.to_pylist()
+        return found
+    except _STRANGE:
+        columns = [[_value(scalar) for scalar in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except _STRANGE:
+        return None
 
 
 def _object(value: Any) -> dict[str, Any]:

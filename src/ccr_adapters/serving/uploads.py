@@ -7,11 +7,12 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError, LimitError
+from ccr_adapters.pixels import FORMATS, open_picture
 from ccr_adapters.processing.pictures import UNREADABLE
 from ccr_adapters.search.decoding import decode
 
-# What people upload. Pillow reads more than these, by readers that are rarely used and rarely looked at.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
+# What people upload: anyone may send anything, so readers that are rarely used and rarely looked at are left out.
+_FORMATS = tuple(each for each in FORMATS if each not in ("JPEG2000", "PPM"))
 
 
 def open_upload(content: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -29,9 +30,8 @@ def open_upload(content: bytes, name: str, max_pixels: int) -> Image.Image:
         ImageError: If it is no picture of a known format, or broken.
         LimitError: If it has more pixels.
     """
-    Image.init()
     try:
-        with Image.open(io.BytesIO(content), formats=[each for each in FORMATS if each in Image.OPEN]) as image:
+        with open_picture(io.BytesIO(content), _FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
         raise LimitError(f"{name} has too many pixels; expected at most {max_pixels:,}. Make it smaller.") from error
