@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ExportError, ImageError
-from ccr_adapters.pixels import as_rgb
+from ccr_adapters.pixels import as_rgb, open_picture
 
 _UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 
@@ -102,7 +102,7 @@ class PictureSettings:
 def _opened(picture: Any, row: int) -> Image.Image:
     try:
         if isinstance(picture, (str, Path)):
-            with Image.open(picture) as image:
+            with open_picture(picture) as image:
                 image.load()
                 return as_rgb(image)
         if isinstance(picture, np.ndarray):

@@ -58,9 +58,8 @@ def written_aside(folder: str | Path) -> Iterator[Path]:
         yield aside
         target.mkdir(exist_ok=True)
         whole = aside.rename(target / aside.name.replace(ASIDE, MOVING))
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # nothing is left of it where all was written
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     files.sort(key=lambda name: (name.suffix == ".json", -len(name.parts), name.name == CONFIG))
     for name in reversed(files):

@@ -11,10 +11,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.errors import ImageError
-from ccr_adapters.pixels import BROKEN, FOREIGN, PICTURES, as_rgb, open_picture
+from ccr_adapters.pixels import BROKEN, as_rgb, open_picture
 from ccr_adapters.search.interface import Scalar
-
-__all__ = ["FOREIGN", "PICTURES", "decode", "facts"]
 
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its shorter side keeps so many pixels:
 # encoders look at 224 to 512 of them.

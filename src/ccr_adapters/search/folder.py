@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
+from ccr_adapters.pixels import FOREIGN, PICTURES
 from ccr_adapters.search.clips import SHORTEST, VIDEOS, clip_of, frame_at
-from ccr_adapters.search.decoding import FOREIGN, PICTURES
 from ccr_adapters.search.interface import Metadata
 from ccr_adapters.search.sources import Clip, Entry, Item, Skipped, below, file_stamp, read_file, spelled
 

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ccr_adapters.errors import SearchIndexError
-from ccr_adapters.search.decoding import PICTURES
+from ccr_adapters.pixels import PICTURES
 from ccr_adapters.search.interface import Metadata, Scalar
 from ccr_adapters.search.sources import MAX_BYTES, RESERVED, Entry, Item, Skipped, file_stamp, spelled
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ccr_adapters.errors import SearchIndexError
+from ccr_adapters.pixels import FOREIGN, PICTURES
 from ccr_adapters.search.clips import VIDEOS
-from ccr_adapters.search.decoding import FOREIGN, PICTURES
 from ccr_adapters.search.folder import EVERY, FolderSource
 from ccr_adapters.search.shards import TarSource
 from ccr_adapters.search.sources import Source, spelled, unspelled

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ccr_adapters.errors import ImageError
-from ccr_adapters.pixels import BROKEN, as_rgb
+from ccr_adapters.pixels import BROKEN, as_rgb, open_picture
 
 _SIDE = 8
 # one band more than differing bits are allowed, so that one band at least is equal (64 = 4 x 13 + 12)
@@ -37,7 +37,7 @@ def difference_hash(picture: str | Path | Image.Image) -> np.uint64:
         if isinstance(picture, Image.Image):
             grey = as_rgb(picture).convert("L")
         else:
-            with Image.open(picture) as opened:
+            with open_picture(picture) as opened:
                 opened.draft("L", (16 * _SIDE, 16 * _SIDE))  # a JPEG is decoded small
                 grey = as_rgb(opened).convert("L")
     except BROKEN as error:

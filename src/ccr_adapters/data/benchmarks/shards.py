@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from ccr_adapters.data.benchmarks.problems import OnError, Problems
 from ccr_adapters.data.benchmarks.textfiles import clean_text
 from ccr_adapters.errors import DataError, ImageError
-from ccr_adapters.pixels import BROKEN, as_rgb
+from ccr_adapters.pixels import BROKEN, as_rgb, open_picture
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _CAPTIONS = ("txt", "caption", "json")
@@ -91,7 +91,7 @@ class ShardRows:
             problems.report("captions without images", f"{where} has no picture")
             return None
         try:
-            with PILImage.open(io.BytesIO(content)) as opened:
+            with open_picture(io.BytesIO(content)) as opened:
                 opened.load()
                 return as_rgb(opened)
         except BROKEN as error:

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ccr_adapters.data.benchmarks.bigfile import ArrayFolder, BigFile, OnePerVideo, load_array
 from ccr_adapters.data.benchmarks.entries import Entry, FileNames, own_aliases
 from ccr_adapters.data.benchmarks.problems import Problems
 from ccr_adapters.data.benchmarks.textfiles import read_lines
 from ccr_adapters.errors import DataError, ImageError
+from ccr_adapters.pixels import BROKEN, open_picture
 
 # what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
-_UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 Features = str | Path | np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -52,10 +51,10 @@ def why_broken(picture: Path | bytes) -> str | None:
     A JPEG is decoded at an eighth of its size, which costs little and finds truncated files.
     """
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        with open_picture(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
             image.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))
             image.load()
-    except _UNREADABLE as error:
+    except BROKEN as error:
         return str(error) or type(error).__name__
     return None
 
