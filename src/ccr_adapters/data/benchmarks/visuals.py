@@ -18,7 +18,6 @@ from ccr_adapters.data.benchmarks.textfiles import read_lines
 from ccr_adapters.errors import DataError, ImageError
 from ccr_adapters.pixels import BROKEN, open_picture
 
-# what Pillow raises over broken files of one format or another; a header that claims absurd sizes is a "bomb"
 Features = str | Path | np.ndarray | Mapping[str, np.ndarray]
 
 
