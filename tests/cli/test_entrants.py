@@ -61,6 +61,11 @@ def test_a_base_that_has_a_name_keeps_it(adapter, bases):
         assert before_of(find_entrants([place]))["a"].label == called
 
 
+def test_adapters_are_called_after_their_runs(adapter):
+    places = [adapter(run, "base", "1" * 64) for run in ("cs/training", "de/training", "fr")]
+    assert [entrant.label for entrant in find_entrants(places)] == ["cs", "de", "fr"]
+
+
 def test_a_language_under_another_of_its_codes():
     norwegian = Entrant("p", "mine", "base", True, ("nb", "tl", "de"), "", "")
     asked = {"nb": "nb", "no": "nb", "nob_Latn": "nb", "fil": "tl", "tl": "tl", "deu_Latn": "de", "sv": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbToken
 from typer.testing import CliRunner
 
 from ccr_adapters.cli.main import app
-from ccr_adapters.cli.query_translations import MadeTranslations
+from ccr_adapters.cli.query_translations import MadeTranslations, TranslationFiles
 from ccr_adapters.cli.question_sets import Asked, load_sets
 from ccr_adapters.cli.scoring import evaluate_model
 from ccr_adapters.configuration import HeadConfig
 from ccr_adapters.dasd import DASDConfig
 from ccr_adapters.data.tiny_world import build_tiny_world
+from ccr_adapters.errors import DataError
 from ccr_adapters.evaluation.records import TRANSLATE, read_record
 from ccr_adapters.modeling import CCRModel
 
@@ -182,6 +184,64 @@ def test_a_model_translates_once_and_its_time_is_told(adapter, translator, tmp_p
     again = record_of(tmp_path, "tiny_clip", "de", "translate-test-alone")
     assert again.own["translate_test"] == facts
     assert torch.equal(again.ranks().t2i, record.ranks().t2i)
+
+
+def test_finished_translations_are_read_without_their_model(translator, tmp_path, monkeypatch):
+    made = MadeTranslations(str(translator), folder=tmp_path, device="cpu")
+    first = made.of(questions(), "de")
+
+    def loads(*_, **__):
+        raise RuntimeError("loaded")
+
+    monkeypatch.setattr("ccr_adapters.cli.query_translations.load_translators", loads)
+    assert made.of(questions(), "de") == first
+    (folder,) = tmp_path.iterdir()
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "summary": None}))
+    with pytest.raises(RuntimeError, match="loaded"):
+        made.of(questions(), "de")
+
+
+def test_captions_that_translate_left_out_stand_for_themselves(pairs, tmp_path):
+    german, english = pairs
+    silent = german[3]
+    kept = [row for row, text in enumerate(german) if text != silent]
+    rows = Dataset.from_dict({"caption": [german[row] for row in kept], "translation": [english[row] for row in kept]})
+    place = tmp_path / "made"
+    rows.save_to_disk(str(place))
+    with pytest.raises(DataError, match=r"lacks translations of .* if they were left out because .*--keep-empty"):
+        TranslationFiles(str(place)).of(questions(), "de")
+    summary = {"empty": 1, "dropped": len(german) - len(kept)}
+    (place / "job.json").write_text(json.dumps({"translator": {}, "summary": summary}))
+    found = TranslationFiles(str(place)).of(questions(), "de")
+    assert found.texts == [silent if text == silent else own for text, own in zip(german, english, strict=True)]
+    assert found.untranslated == german.count(silent)
+    # more are missing than were left out: these are translations of something else
+    rows.select(range(4)).save_to_disk(str(tmp_path / "few"))
+    (tmp_path / "few" / "job.json").write_text((place / "job.json").read_text())
+    with pytest.raises(DataError, match="lacks translations"):
+        TranslationFiles(str(tmp_path / "few")).of(questions(), "de")
+
+
+def test_accents_are_found_however_they_are_written(pairs, tmp_path):
+    german, english = pairs
+    assert any(unicodedata.normalize("NFD", text) != text for text in german)
+    rows = {"caption": [unicodedata.normalize("NFD", text) for text in german], "translation": english}
+    Dataset.from_dict(rows).save_to_disk(str(tmp_path / "made"))
+    assert TranslationFiles(str(tmp_path / "made")).of(questions(), "de").texts == english
+
+
+def test_a_column_without_texts(pairs, tmp_path):
+    german, _ = pairs
+    for name, value, message in (
+        ("numbers", 3, "'translation' holds .*int64"),
+        ("lists", ["x"], "'translation' holds"),
+    ):
+        Dataset.from_dict({"caption": german, "translation": [value] * len(german)}).save_to_disk(str(tmp_path / name))
+        with pytest.raises(DataError, match=message):
+            TranslationFiles(str(tmp_path / name)).of(questions(), "de")
+    Dataset.from_dict({"caption": german, "translation": [None] * len(german)}).save_to_disk(str(tmp_path / "none"))
+    assert TranslationFiles(str(tmp_path / "none")).of(questions(), "de").untranslated == len(german)
 
 
 @pytest.mark.parametrize("kind", ["lines", "nrccr", "data set", "data set in a folder"])

@@ -152,6 +152,14 @@ def test_captions_are_drawn_in_a_font_that_has_their_letters(noise):
     assert unreadable(figure) == []
 
 
+@pytest.mark.parametrize(("version", "said"), [((3, 10, 9), 2), ((3, 11, 0), 0)])
+def test_letters_that_are_drawn_the_wrong_way_round_are_told(version, said, monkeypatch, caplog):
+    monkeypatch.setattr("matplotlib.__version_info__", version)
+    for captions in (["كلبان يركضان"], ["שני כלבים"], ["Zwei Hunde 123"], ["两只狗"]):
+        similarity_heatmap(np.eye(1), captions, ["a"])
+    assert caplog.text.count("pip install 'matplotlib>=3.11'") == said
+
+
 def test_a_heatmap_that_does_not_fit_is_refused():
     with pytest.raises(EvaluationError, match="2 captions and 3 pictures"):
         similarity_heatmap(np.eye(2), ["a", "b"], ["x", "y", "z"])

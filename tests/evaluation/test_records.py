@@ -162,6 +162,7 @@ def test_the_mean_over_languages_is_of_each_model(result):
     many = [result(code, language=code) for code in ("cs", "de", "fr", "ja", "sw", "zh")]
     assert mean_rows(many)[0]["language"] == "mean of 6 languages"
     assert mean_rows([a, result("e", seed=3)]) == []  # one language, twice
+    assert mean_rows([a, result("g", language="fr", model="another base")]) == []
 
 
 def test_protocols_are_told_once(result):

@@ -110,6 +110,12 @@ def test_a_translator_at_a_revision(translators, run, tmp_path):
     job = json.loads((tmp_path / "de/job.json").read_text(encoding="utf-8"))
     assert job["translator"]["revision"] == job["back_translator"]["revision"] == translators["refs/pr/1"]
     assert "back_translation" in load_from_disk(tmp_path / "de").column_names
+    assert done.stdout.endswith("noise-report {}\n".format(tmp_path / "de"))
+    other = run(
+        *words[:2], tmp_path / "en", *words[3:], "--model", "org/t5@refs/pr/1", "--source", "de", "--target", "en"
+    )
+    assert other.exit_code == 0, other.output
+    assert other.stdout.endswith("noise-report {} --source de\n".format(tmp_path / "en"))
 
 
 def test_revisions_of_a_translator_and_of_the_one_back(translators):

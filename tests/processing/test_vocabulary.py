@@ -61,6 +61,33 @@ def test_a_character_that_was_never_seen_is_unknown_not_an_error(kind, german):
     assert len(tokenizer("雪 Ж")["input_ids"]) >= 3
 
 
+INVISIBLE = "\ufeff\u00ad\u061c\u200e\u200f\u202a\u202e\u2060\u2066\u2069\ufe00\ufe0f\U000e0100"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_nobody_sees_changes_nothing(kind, captions, tmp_path):
+    plain = train_tokenizer(captions, size=400, kind=kind)
+    marked = train_tokenizer([f"\ufeff{text[:3]}\u00ad{text[3:]}\u200b" for text in captions], size=400, kind=kind)
+    assert marked.get_vocab() == plain.get_vocab()
+    plain.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for text in captions:
+        ids = plain(text)["input_ids"]
+        for mark in INVISIBLE:
+            assert loaded(f"{mark}{text[:2]}{mark}{mark}{text[2:]}{mark}")["input_ids"] == ids, ascii(mark)
+        if " " in text:
+            for space in ("\u200b", " \u200b", "\u200b ", " \u200b\u200b \u200b"):
+                assert loaded("\u200b" + text.replace(" ", space) + "\u200b")["input_ids"] == ids, ascii(space)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_without_what_nobody_sees_stays_as_it_is(kind, german):
+    visible = train_tokenizer(german, size=200, kind=kind).backend_tokenizer.normalizer[0]
+    persian = "\u0645\u06cc\u200c\u0631\u0648\u0645"  # spelled with U+200C
+    for text in (*german, *CHINESE, "  Zwei\nHunde  im\u00a0Schnee… ", persian, "क्\u200dष", "①ＡＢ ½"):
+        assert visible.normalize_str(text) == text
+
+
 def test_whole_words_are_known_or_not(german, tmp_path):
     tokenizer = train_tokenizer([*german, *CHINESE], size=400, kind="word")
     tokenizer.save_pretrained(tmp_path)

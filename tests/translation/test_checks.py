@@ -48,6 +48,8 @@ def test_chrf_orders_round_trips_as_a_reader_would():
         ("Äpfel, Öl & naïve", "Latn", 1.0),
         ("两只狗在雪地里奔跑", "Latn", 0.0),
         ("两只狗在雪地里奔跑。", "Hans", 1.0),
+        ("人々、〆切", "Jpan", 1.0),
+        ("人々", "Latn", 0.0),
         ("dog 狗", "Hans", 0.25),
         ("ＮＢＡ", "Latn", 1.0),  # full width
         ("二匹の犬がスーパーで走る", "Jpan", 1.0),
@@ -84,6 +86,9 @@ def test_share_of_script(text, code, expected):
         ("哈哈哈", False, 0.0),
         ("的的的的的", False, 4 / 5),
         ("一只狗一只狗一只狗", False, 6 / 9),
+        ("写着1000000的牌子", False, 0.0),
+        ("1,000,000,000日元......", False, 0.0),
+        ("第一第一第一", False, 4 / 6),
         ("", True, 0.0),
     ],
 )

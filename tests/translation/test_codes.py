@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_table_is_large_and_says_the_script_of_each_language():
     [
         ("de", "de"), ("DE", "de"), ("deu", "de"), ("deu_Latn", "de"), ("de_DE", "de"), ("de-AT", "de"), ("pt-br", "pt-BR"),
         ("pt_BR", "pt-BR"), ("zh", "zh"), ("zh-CN", "zh"), ("zh_TW", "zh-Hant"), ("zh-hant", "zh-Hant"), ("jp", "ja"),
-        ("cz", "cs"), ("iw", "he"), ("no", "nb"), ("fil", "fil"), ("es-419", "es"), ("swh_Latn", "sw"),
+        ("zh-MO", "zh-Hant"), ("cz", "cs"), ("iw", "he"), ("no", "nb"), ("fil", "fil"), ("es-419", "es"), ("swh_Latn", "sw"),
         ("zh-Hans-CN", "zh"), ("zh-Hant-TW", "zh-Hant"), ("sr-Cyrl", "sr"), ("sr-Latn-RS", "sr-Latn"), ("mn_Cyrl", "mn"),
     ],
 )  # fmt: skip
@@ -151,6 +152,22 @@ def test_the_source_language_is_checked_too(nllb, marian, marian_many):
     for folder in (marian, marian_many):
         with pytest.raises(LanguageError, match=r"source language is en \(English\), not 'fr'"):
             codes_of(folder, "fr", "de")
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "taken"),
+    [
+        ("tgl", "fil", True), ("tgl", "tl", True), ("tl", "fil", True), ("fil", "tgl", True), ("nor", "nn", True),
+        ("no", "nb", True), ("nno", "no", True), ("nob", "nn", False), ("ind", "ms", False), ("zho", "zh-Hant", True),
+    ],
+)  # fmt: skip
+def test_a_model_is_taken_for_its_language_by_any_of_its_names(own, wanted, taken):
+    plain = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    for side, pair in (("target", ("en", wanted)), ("source", (wanted, "en"))):
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
+        setattr(tokenizer, f"{side}_lang", own)
+        with nullcontext() if taken else pytest.raises(LanguageError, match=f"{side} language is .* not '{wanted}'"):
+            assert resolve_codes(SimpleNamespace(model_type="bart"), tokenizer, *pair).style == "pair"
 
 
 def test_a_model_of_an_unnamed_pair_is_taken_at_the_users_word(caplog):

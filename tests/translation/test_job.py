@@ -21,6 +21,7 @@ from PIL import Image as Pictures
 import ccr_adapters
 from ccr_adapters.errors import CaptionError, DataError, TranslationError
 from ccr_adapters.translation import Translator, translate_dataset
+from ccr_adapters.translation.job import read_job
 from ccr_adapters.translation.rows import find_captions, load_rows, one_caption_a_row
 
 FAST = {"batch_size": 4, "num_beams": 2, "max_new_tokens": 6, "part_size": 25, "progress": False}
@@ -222,6 +223,21 @@ def test_another_job_is_refused_naming_both(rows, translator, back, finished, tm
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_finished_job_is_taken_in_another_precision(rows, marian, translator, tmp_path, caplog):
+    other = Translator.from_pretrained(marian, device="cpu", dtype="bfloat16")
+    translator.batches_left = 3
+    with pytest.raises(KeyboardInterrupt):
+        translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    with pytest.raises(TranslationError, match="different: translator.dtype"):
+        translate_dataset(rows, tmp_path / "de", other, **FAST)
+    translator.batches_left = 10**9
+    translate_dataset(rows, tmp_path / "de", translator, **FAST)
+    before = (tmp_path / "de" / "job.json").read_text()
+    assert translate_dataset(rows, tmp_path / "de", other, **FAST).seconds == 0
+    assert "was translated in float32, not in bfloat16: it is taken as it is" in caplog.text
+    assert (tmp_path / "de" / "job.json").read_text() == before
+
+
 def test_a_folder_with_something_else_is_left_alone(rows, translator, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TranslationError, match="holds something else"):
@@ -231,6 +247,9 @@ def test_a_folder_with_something_else_is_left_alone(rows, translator, tmp_path):
     with pytest.raises(TranslationError, match="cannot be read as a translation job"):
         translate_dataset(rows, tmp_path / "de", translator, **FAST)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["de", "notes.txt"]
+    for text in ("{", "[]", '{"translator": "me"}', '{"translator": {}, "summary": 1}'):
+        (tmp_path / "de" / "job.json").write_text(text)
+        assert read_job(tmp_path / "de") is None
 
 
 @pytest.fixture

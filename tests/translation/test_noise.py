@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from PIL import Image
+from typer.testing import CliRunner
 
+from ccr_adapters.cli.main import app
 from ccr_adapters.data import build_tiny_world
 from ccr_adapters.errors import DataError
 from ccr_adapters.translation import filter_rows, noise_report, with_weights
@@ -144,6 +146,40 @@ def test_a_caption_that_repeats_itself_may_be_translated_so():
     assert not noise_report(rows, "de").flags["repeated"].any()
 
 
+def test_captions_are_measured_as_their_language_is_written():
+    rows = Dataset.from_dict({"caption": ["哈哈哈哈哈哈"], "translation": ["ha ha ha ha ha ha"]})
+    assert noise_report(rows, "en", source="zh").factors["repeated"].tolist() == [1.0]
+    assert noise_report(rows, "en", source="ko").flags["repeated"].tolist() == [True]
+
+
+def test_numbers_and_dots_are_no_loops():
+    english = ["a sign that says 1000000", "a banknote of 100000 yen", "a man waits for the bus ......"]
+    chinese = ["写着1000000的牌子", "一张100000日元的钞票", "一个男人在等公交车......"]
+    report = noise_report(Dataset.from_dict({"caption": english, "translation": chinese}), "zh")
+    assert report.factors["repeated"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_checks_that_were_not_made_are_named():
+    rows = Dataset.from_dict({"caption": ["two dogs"], "translation": ["two cats"]})
+    report = noise_report(rows, "en")
+    assert "Not checked: untranslated, for captions and translations are both in 'en'." in report.to_markdown()
+    assert list(report.to_dict()["left_out"]) == ["untranslated"]
+    assert list(noise_report(rows, "tlh").left_out) == ["wrong_script"]
+    assert "Not checked" not in noise_report(rows, "de").to_markdown()
+
+
+def test_the_source_is_what_translate_noted(tmp_path):
+    german = ["ein Hund rennt durch den Schnee", "eine rote Katze sitzt dort"]
+    rows = Dataset.from_dict({"caption": german, "translation": german, "language": ["en", "en"]})
+    rows.save_to_disk(str(tmp_path / "en"))
+    assert "Not checked: untranslated" in CliRunner().invoke(app, ["noise-report", str(tmp_path / "en")]).output
+    (tmp_path / "en" / "job.json").write_text(json.dumps({"translator": {"source": "de"}, "summary": None}))
+    found = CliRunner().invoke(app, ["noise-report", str(tmp_path / "en")]).output
+    assert "| untranslated | a copy of the caption | 2 |" in found
+    found = CliRunner().invoke(app, ["noise-report", str(tmp_path / "en"), "--source", "en"]).output
+    assert "Not checked: untranslated" in found
+
+
 def test_two_scripts_of_one_language_are_both_right():
     rows = Dataset.from_dict({"caption": ["two dogs"] * 2, "translation": ["два пса", "dva psa"]})
     assert noise_report(rows, "sr").counts["wrong_script"] == 0
@@ -233,9 +269,19 @@ def test_rows_without_translations_are_refused():
 def test_rows_that_are_no_texts_or_of_another_language_are_refused():
     with pytest.raises(DataError, match="'translation' holds List.*; expected texts, one a row"):
         noise_report(Dataset.from_dict({"caption": ["a"], "translation": [["b"]]}), "de")
+    for backs in ([3], [["b"]]):
+        with pytest.raises(DataError, match="'back_translation' holds .*; expected texts, one a row"):
+            noise_report(Dataset.from_dict({"caption": ["a"], "translation": ["b"], "back_translation": backs}), "de")
     rows = Dataset.from_dict({"caption": ["a"], "translation": ["b"], "language": ["de"]})
     with pytest.raises(DataError, match="1 of 1 rows are in another language than 'cs'"):
         noise_report(rows, "cs")
+
+
+def test_a_column_of_nothing_is_empty():
+    rows = Dataset.from_dict(
+        {"caption": ["a dog", "a cat"], "translation": [None, None], "back_translation": [None, None]}
+    )
+    assert noise_report(rows, "de").counts == {"empty": 2, "any": 2} | dict.fromkeys(RAMPS, 0)
 
 
 def test_no_rows_are_no_noise():

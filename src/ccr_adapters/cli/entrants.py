@@ -181,12 +181,16 @@ def _find(text: str) -> Entrant:
 
 
 def _label(place: str) -> str:
-    """A repository's name as it is, and of a path its last part, or the one before if that says only 'adapter'."""
+    """A repository's name as it is, and of a path its last part that says more than 'adapter' or 'training/adapter'."""
     path = Path(place)
     if not path.is_dir() and not path.is_absolute():
         return place
     parts = path.resolve().parts
-    return parts[-2] if parts[-1] == "adapter" and len(parts) > 2 else parts[-1]
+    # `train` leaves RUN/adapter, `add-language` RUN/training/adapter
+    for silent in (("training", "adapter"), ("adapter",)):
+        if parts[-len(silent) :] == silent and len(parts) > len(silent) + 1:
+            return parts[-len(silent) - 1]
+    return parts[-1]
 
 
 def _fingerprint(folder: Path) -> str:

@@ -53,7 +53,10 @@ def language_of(rows: Dataset) -> str:
 def noise_report(
     folder: Annotated[Path, typer.Argument(help="Translated data set: a datasets folder, jsonl, csv or parquet.")],
     language: Annotated[str | None, typer.Option(help="Of the translations; default: the column 'language'.")] = None,
-    source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
+    source: Annotated[
+        str | None,
+        typer.Option(help="Language of the captions; default: what `translate` noted in the folder, else en."),
+    ] = None,
     write: Annotated[Path | None, typer.Option(help="Folder for noise.md, noise.json, noise.png, scores.npy.")] = None,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a row to be kept.")] = 0.5,
     output: Annotated[Path | None, typer.Option(help="Folder for the rows that are kept.")] = None,
@@ -64,9 +67,11 @@ def noise_report(
     """Say how noisy translations are: copies, wrong script, odd lengths, loops, poor round trips."""
     from ccr_adapters.translation import filter_rows, load_rows, with_weights
     from ccr_adapters.translation import noise_report as report_of
+    from ccr_adapters.translation.job import read_job
 
     rows = load_rows(folder)
-    report = report_of(rows, language or language_of(rows), source=source, examples=examples)
+    noted = (read_job(folder) or {}).get("translator", {}).get("source")
+    report = report_of(rows, language or language_of(rows), source=source or noted or "en", examples=examples)
     typer.echo(report.to_markdown())
     if write is not None:
         report.write(write, plot=plot)

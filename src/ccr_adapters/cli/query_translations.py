@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from datasets import Dataset
 
-from ccr_adapters.cli.translate import load_translators
+from ccr_adapters.cli.translate import load_translators, name_and_revision
 from ccr_adapters.data.benchmarks import primary_language
 from ccr_adapters.data.benchmarks.nrccr import read_nrccr
 from ccr_adapters.data.benchmarks.textfiles import read_lines
@@ -25,7 +26,9 @@ from ccr_adapters.errors import ConfigError, DataError, LanguageError
 from ccr_adapters.processing.repository import file_hash
 from ccr_adapters.translation import Translator, load_rows, translate_dataset
 from ccr_adapters.translation.codes import find_language
-from ccr_adapters.translation.rows import tidy
+from ccr_adapters.translation.job import read_job
+from ccr_adapters.translation.rows import check_texts, tidy
+from ccr_adapters.translation.translator import commit_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +124,13 @@ class TranslationFiles:
         missing = sorted({"caption", COLUMN} - set(rows.column_names))
         if missing:
             raise DataError(f"'{path}' lacks the column {', '.join(missing)}; it has {', '.join(rows.column_names)}.")
-        table = {tidy(str(own)): text or "" for own, text in zip(rows["caption"], rows[COLUMN], strict=True)}
+        check_texts(rows, COLUMN)
+        table = {str(own): text or "" for own, text in zip(rows["caption"], rows[COLUMN], strict=True)}
         by = rows.unique("translator") if "translator" in rows.column_names else [path.name]
-        return _looked_up(captions, table, ", ".join(map(str, by)), f"'{path}'")
+        made = (read_job(path) or {}).get("summary") or {}
+        empty = int(made["empty"]) if made.get("dropped") else 0
+        hint = "; if they were left out because they are empty, `ccr-adapters translate --keep-empty` keeps them"
+        return _looked_up(captions, table, ", ".join(map(str, by)), f"'{path}'", empty=empty, hint=hint)
 
     def _find(self, language: str) -> Path:
         codes = dict.fromkeys((language, primary_language(language)))
@@ -201,16 +208,30 @@ class MadeTranslations:
         captions = _captions(questions)
         print_ = hashlib.sha256(json.dumps([self.identity(questions, language), captions]).encode()).hexdigest()[:8]
         folder = self.folder / "__".join(map(_slug, (questions.name, language, self._name, print_)))
-        translator = self._translator(language)
-        summary = translate_dataset(Dataset.from_dict({"caption": captions}), folder, translator, drop_empty=False)
-        if translator.counts["captions"]:
-            speed = 1000 * summary.seconds / translator.counts["captions"]
-            aside = folder / f".{_SPEED}"
-            aside.write_text(json.dumps({"milliseconds": round(speed, 3)}), encoding="utf-8")
-            os.replace(aside, folder / _SPEED)
+        if not self._made(folder):
+            translator = self._translator(language)
+            summary = translate_dataset(Dataset.from_dict({"caption": captions}), folder, translator, drop_empty=False)
+            if translator.counts["captions"]:
+                speed = 1000 * summary.seconds / translator.counts["captions"]
+                aside = folder / f".{_SPEED}"
+                aside.write_text(json.dumps({"milliseconds": round(speed, 3)}), encoding="utf-8")
+                os.replace(aside, folder / _SPEED)
         kept = folder / _SPEED
         milliseconds = json.loads(kept.read_text(encoding="utf-8"))["milliseconds"] if kept.is_file() else None
-        return _checked(captions, list(load_rows(folder)[COLUMN]), translator.name, milliseconds)
+        rows = load_rows(folder)
+        return _checked(captions, list(rows[COLUMN]), rows[0]["translator"], milliseconds)
+
+    def _made(self, folder: Path) -> bool:
+        """Whether all is there, by the very model: the folder is called by a local model's weights, and notes a commit."""
+        job = read_job(folder)
+        if job is None or job.get("summary") is None:
+            return False
+        name, revision = name_and_revision(self.model)
+        commit = commit_of(name, revision)
+        if not Path(name).is_dir() and (commit is None or commit != job["translator"].get("revision")):
+            return False
+        logger.info("Translations by %s are in '%s'.", self.model, folder)
+        return True
 
     @property
     def _name(self) -> str:
@@ -222,13 +243,34 @@ def _captions(questions: RetrievalSet) -> list[str]:
     return next(iter(questions.captions.values()))
 
 
-def _looked_up(captions: list[str], table: Mapping[str, str], by: str, where: str) -> Translated:
-    missing = [text for text in captions if tidy(text) not in table]
-    if missing:
+def _looked_up(
+    captions: list[str], table: Mapping[str, str], by: str, where: str, *, empty: int = 0, hint: str = ""
+) -> Translated:
+    """Translations by caption.
+
+    Args:
+        captions: The captions.
+        table: Translations by caption.
+        by: Who translated them.
+        where: The table, for the error.
+        empty: So many different captions may be missing, for their translations are empty.
+        hint: Ends the error.
+
+    Raises:
+        DataError: If more are missing.
+    """
+    found = {_key(own): text for own, text in table.items()}
+    missing = [text for text in captions if _key(text) not in found]
+    if len(set(map(_key, missing))) > empty:
         raise DataError(
-            f"{where} lacks translations of {len(missing):,} of {len(captions):,} captions, the first is {missing[0]!r}."
+            f"{where} lacks translations of {len(missing):,} of {len(captions):,} captions, the first is {missing[0]!r}{hint}."
         )
-    return _checked(captions, [table[tidy(text)] for text in captions], by)
+    return _checked(captions, [found.get(_key(text), "") for text in captions], by)
+
+
+def _key(text: str) -> str:
+    """What a caption is found by, whichever way its accents are written."""
+    return unicodedata.normalize("NFC", tidy(text))
 
 
 def _checked(captions: list[str], translations: list[str], by: str, milliseconds: float | None = None) -> Translated:

@@ -142,7 +142,8 @@ def translate(
         max_new_tokens=max_new_tokens,
     )
     tell_summary(summary, target, translator.name)
-    typer.echo(f"How noisy they are: ccr-adapters noise-report {output}")
+    told = "" if source == "en" else f" --source {source}"
+    typer.echo(f"How noisy they are: ccr-adapters noise-report {output}{told}")
 
 
 translate.__doc__ = f"{translate.__doc__}\n\n{EXAMPLE}"

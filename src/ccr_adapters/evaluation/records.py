@@ -133,11 +133,13 @@ def mean_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     Returns:
         Rows as `Record.row`, with the languages by name where they are few; without intervals, which are of one language.
     """
-    of_model: dict[tuple[str, str], list[Record]] = {}
+    of_model: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        of_model.setdefault((record.dataset, record.label), []).append(record)
+        # adapters that are called alike, on other bases, are no one model
+        base = record.own.get("base", {}).get("sha256") or record.model
+        of_model.setdefault((record.dataset, record.label, base), []).append(record)
     found = []
-    for (dataset, label), own in of_model.items():
+    for (dataset, label, _), own in of_model.items():
         codes = list(dict.fromkeys(record.language for record in own))
         if len(codes) < 2 or len(codes) < len(own):
             continue

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import bidirectional
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,11 +19,14 @@ from ccr_adapters.pixels import as_rgb
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+logger = logging.getLogger(__name__)
+
 _PICTURE, _CAPTION = COLOURS[1], COLOURS[4]
 _OTHERS = "#c3c9d3"
 _THUMB = 144  # pixels of a picture before it is drawn
 _LETTERS = 11  # points
 _MOST = 12  # rows and columns that can be read
+_LAYS_OUT = (3, 11)  # the matplotlib that has letters joined, and in the order that they are read in
 
 
 def similarity_heatmap(
@@ -61,6 +66,7 @@ def similarity_heatmap(
     thumb = 0.5 if all(isinstance(picture, str) for picture in pictures) else min(cell_width, 1.0)
     height = head + thumb + 0.12 + rows * cell + foot
     figure = new_figure(height)
+    _check_direction([*captions, *(picture for picture in pictures if isinstance(picture, str))])
     figure.text(0.025, 1 - 0.4 / height, title, fontsize=17, fontweight="bold", color=INK, va="center")
     panel = figure.add_axes((left / WIDTH, foot / height, 1 - (left + edge) / WIDTH, rows * cell / height))
     shown = panel.imshow(similarity, cmap="cividis", aspect="auto")
@@ -74,6 +80,19 @@ def similarity_heatmap(
     note = "framed: the picture that the caption was written for   ·   bold: the picture that it finds first"
     figure.text(left / WIDTH, 0.28 / height, note, fontsize=11, color=QUIET, va="center")
     return figure
+
+
+def _check_direction(texts: Sequence[str]) -> None:
+    """Say so where letters that are written from right to left will be drawn the other way round, as older versions do."""
+    import matplotlib
+
+    leftward = any(bidirectional(letter) in ("R", "AL") for text in texts for letter in text)
+    if leftward and matplotlib.__version_info__ < _LAYS_OUT:
+        logger.warning(
+            "matplotlib %s draws Arabic and Hebrew letters from left to right, each by itself: those captions cannot be read. "
+            "Install one that lays out text: pip install 'matplotlib>=3.11' (which needs Python 3.11).",
+            matplotlib.__version__,
+        )
 
 
 def _cells(panel: Any, similarity: np.ndarray, right: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -17,6 +17,11 @@ from ccr_adapters.processing.alignment import aligned_table
 from ccr_adapters.processing.shared_tokens import shared_tokens
 
 PAD, BOS, EOS, UNK = "[PAD]", "[CLS]", "[SEP]", "[UNK]"
+# Byte order marks, soft hyphens, marks of direction, joiners of words, variation selectors: nobody sees them, and each would be
+# unknown and part the word around it. U+200C and U+200D stay, which Persian and the languages of India are spelled with.
+_INVISIBLE = "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"
+# The space without a width parts words (Khmer, Thai); beside another space, or at an end, it would be a word of its own.
+_NO_WIDTH = "\\s*\u200b[\\s\u200b]*"
 
 
 def train_tokenizer(
@@ -49,7 +54,9 @@ def train_tokenizer(
         raise DataError("There is no caption to train a tokenizer on.")
     special = [PAD, BOS, EOS, UNK]
     # captions of a language without spaces are long "words"; the trainer has to be allowed to learn every character
-    alphabet = sorted({char for text in texts for char in (text.lower() if lowercase else text) if not char.isspace()})
+    visible = _visible()
+    shown = (visible.normalize_str(text.lower() if lowercase else text) for text in texts)
+    alphabet = sorted({char for text in shown for char in text if not char.isspace()})
     trainer: Any
     if kind == "unigram":
         # each is a piece of its own, and so is the mark of where a word begins
@@ -79,10 +86,10 @@ def train_tokenizer(
         raise ConfigError(f"Tokenizer kind {kind!r}; expected 'unigram', 'bpe' or 'word'.")
     if kind == "word":
         spaced = normalizers.BertNormalizer(handle_chinese_chars=True, strip_accents=False, lowercase=lowercase)
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), spaced])
+        tokenizer.normalizer = normalizers.Sequence([visible, normalizers.NFKC(), spaced])
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     else:
-        steps = [normalizers.NFKC()] + ([normalizers.Lowercase()] if lowercase else [])
+        steps = [visible, normalizers.NFKC()] + ([normalizers.Lowercase()] if lowercase else [])
         tokenizer.normalizer = normalizers.Sequence(steps)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
         tokenizer.decoder = decoders.Metaspace()
@@ -103,6 +110,16 @@ def train_tokenizer(
         sep_token=EOS,
         unk_token=UNK,
     )
+
+
+def _visible() -> normalizers.Sequence:
+    """Takes out what nobody sees; any other text stays as it is."""
+    steps = [
+        (_INVISIBLE, ""),
+        (rf"\A{_NO_WIDTH}|{_NO_WIDTH}\z", ""),
+        (_NO_WIDTH, " "),
+    ]
+    return normalizers.Sequence([normalizers.Replace(Regex(pattern), shown) for pattern, shown in steps])
 
 
 def _settled(tokenizer: Tokenizer, special: int) -> models.Unigram:

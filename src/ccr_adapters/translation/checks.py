@@ -18,11 +18,12 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "Grek": ("GREEK",),
     "Gujr": ("GUJARATI",),
     "Guru": ("GURMUKHI",),
-    "Hang": ("HANGUL", "CJK"),
-    "Hans": ("CJK",),
-    "Hant": ("CJK", "BOPOMOFO"),
+    # 々 and 〆 are IDEOGRAPHIC
+    "Hang": ("HANGUL", "CJK", "IDEOGRAPHIC"),
+    "Hans": ("CJK", "IDEOGRAPHIC"),
+    "Hant": ("CJK", "IDEOGRAPHIC", "BOPOMOFO"),
     "Hebr": ("HEBREW",),
-    "Jpan": ("HIRAGANA", "KATAKANA", "CJK"),
+    "Jpan": ("HIRAGANA", "KATAKANA", "CJK", "IDEOGRAPHIC"),
     "Khmr": ("KHMER",),
     "Knda": ("KANNADA",),
     "Laoo": ("LAO",),
@@ -119,6 +120,7 @@ def share_of_loops(text: str, *, spaced: bool = True) -> float:
     Args:
         text: A text.
         spaced: Count in words, without punctuation; otherwise in letters, of which a single one has to stand five times in a row.
+            What has no letter is then no loop: the zeros of a number, dots.
 
     Returns:
         From 0 to 1: "a dog dog dog" is one half.
@@ -130,6 +132,8 @@ def share_of_loops(text: str, *, spaced: bool = True) -> float:
         for n in range(1, (len(tokens) - place + spaced) // 3 + 1):
             times = 1
             unit = tokens[place : place + n]
+            if not spaced and not any(map(str.isalpha, unit)):
+                continue
             while tokens[place + times * n : place + (times + 1) * n] == unit:
                 times += 1
             length = times * n

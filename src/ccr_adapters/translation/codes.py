@@ -41,6 +41,8 @@ STYLES_OF = {
     "mt5": ("madlad",),
     "umt5": ("madlad",),
 }
+# Which of its two written forms is not said.
+_NORWEGIAN = ("no", "nor")
 # Spellings whose encoder is told the source language too.
 TWO_SIDED = ("nllb", "m2m100", "mbart50")
 
@@ -274,6 +276,14 @@ def _without_codes(config: Any, tokenizer: Any, source: str, target: str) -> Mod
     return ModelCodes("pair")
 
 
+def _one_language(*named: tuple[str, Language]) -> bool:
+    """Whether two names mean one language, which may have two rows of the table (Filipino, Tagalog) or a wider name."""
+    wide = any(name.strip().lower() in _NORWEGIAN for name, _ in named)
+    mains = {language.code.partition("-")[0] for _, language in named}
+    models = {language.nllb for _, language in named}
+    return len(mains) == 1 or (len(models) == 1 and None not in models) or (wide and mains == {"nb", "nn"})
+
+
 def _check_trained_for(tokenizer: Any, source: str, target: str | None) -> bool:
     """Refuse a pair that the tokenizer says the model was not trained for. Groups ('mul', 'gmw') are taken as they are.
 
@@ -287,7 +297,7 @@ def _check_trained_for(tokenizer: Any, source: str, target: str | None) -> bool:
             continue
         said = True
         theirs, ours = find_language(own), find_language(wanted)
-        if theirs and ours and theirs.code.partition("-")[0] != ours.code.partition("-")[0]:
+        if theirs and ours and not _one_language((own, theirs), (wanted, ours)):
             raise LanguageError(
                 f"The translator's {side} language is {theirs.code} ({theirs.name}), not '{wanted}'. "
                 "Choose a model of this pair."

@@ -121,12 +121,23 @@ def translate_dataset(
         )
 
 
+def read_job(folder: str | Path) -> dict[str, Any] | None:
+    """What a folder says of how it was translated; `None` if `translate_dataset` did not make it.
+
+    Args:
+        folder: Of translations: `captions`, `translator`, `settings`, and `summary` once it is finished.
+    """
+    try:
+        found = json.loads((Path(folder) / JOB).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and isinstance(found.get("translator"), dict)
+    return found if whole and isinstance(found.get("summary"), dict | None) else None
+
+
 def _finished(folder: Path) -> bool:
     """Whether a folder only has to be read: many may do that at once, also where they may not write."""
-    try:
-        return json.loads((folder / JOB).read_text(encoding="utf-8"))["summary"] is not None
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # what is wrong is said by who opens it
+    return (read_job(folder) or {}).get("summary") is not None  # what is wrong is said by who opens it
 
 
 @contextmanager
@@ -250,6 +261,8 @@ class _Job:
             if summary is None or not summary["empty"]:
                 # what becomes of empty ones is decided at the end, and of none nothing
                 before["settings"] = {**settings, "drop_empty": wanted["settings"]["drop_empty"]}
+            if summary is not None:
+                before |= _in_any_precision(self.folder, before, wanted)
             _refuse_other(self.folder, before, wanted)
             if before["settings"] != self.found["settings"]:
                 self.found["settings"] = before["settings"]
@@ -403,6 +416,19 @@ def _describe(job: dict[str, Any]) -> str:
     words += f"by {translator['name']}{revision} (weights {translator['weights'][:8]}, {translator['dtype']})"
     words += f", back by {back['name']} ({back['weights'][:8]})" if back else ", one way"
     return words + "".join(f", {name}={value}" for name, value in job["settings"].items())
+
+
+def _in_any_precision(folder: Path, before: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """The translators of a finished job as if they had computed in the precision that is asked, which the device decides."""
+    found = {}
+    for name in ("translator", "back_translator"):
+        there, asked = before[name], wanted[name]
+        if isinstance(there, dict) and asked and there.get("dtype", asked["dtype"]) != asked["dtype"]:
+            logger.warning(
+                "'%s' was translated in %s, not in %s: it is taken as it is.", folder, there["dtype"], asked["dtype"]
+            )
+            found[name] = {**there, "dtype": asked["dtype"]}
+    return found
 
 
 def _refuse_other(folder: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ from ccr_adapters.extras import require
 from ccr_adapters.processing.language_id import mostly_other
 from ccr_adapters.translation.checks import ALSO_WRITTEN, SCRIPTS, UNSPACED, chrf, share_of_loops, share_of_script
 from ccr_adapters.translation.codes import find_language, script_of
+from ccr_adapters.translation.rows import check_texts
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class NoiseReport:
         empty: Rows without a translation. (N,)
         examples: The worst rows, with their texts and flags.
         note: What the translations as a whole look like, where they do not look like the language.
+        left_out: Checks that were not made, each with the reason.
     """
 
     language: str
@@ -73,6 +75,7 @@ class NoiseReport:
     empty: np.ndarray
     examples: list[dict[str, Any]] = field(default_factory=list)
     note: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -99,6 +102,7 @@ class NoiseReport:
             "score_quantiles": dict(zip(("5%", "25%", "50%"), np.round(quantiles, 4).tolist(), strict=True)),
             "flagged": self.counts,
             "checks": {name: {"good": RAMPS[name][0], "wrong": RAMPS[name][1]} for name in self.factors},
+            "left_out": self.left_out,
             "note": self.note,
             "worst": self.examples,
         }
@@ -106,11 +110,13 @@ class NoiseReport:
     def to_markdown(self) -> str:
         """The report for people."""
         total = max(len(self), 1)
+        reasons = "; ".join(f"{name}, for {reason}" for name, reason in self.left_out.items())
         lines = [
             f"# Noise of {len(self):,} translations into {self.language}",
             "",
             f"Mean score {self.to_dict()['mean_score']:.3f}; 1 is clean. A row's score is the product of its checks.",
             *(["", self.note] if self.note else []),
+            *(["", f"Not checked: {reasons}."] if reasons else []),
             "",
             "| check | what it finds | rows | share |",
             "|---|---|---:|---:|",
@@ -194,10 +200,7 @@ def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: 
     missing = sorted({"caption", "translation"} - set(rows.column_names))
     if missing:
         raise DataError(f"The rows lack {', '.join(missing)}; they have {', '.join(rows.column_names)}.")
-    held = {name: rows.features[name] for name in ("caption", "translation")}
-    lists = [name for name, kind in held.items() if kind not in (Value("string"), Value("large_string"))]
-    if lists:
-        raise DataError(f"'{lists[0]}' holds {held[lists[0]]}; expected texts, one a row.")
+    check_texts(rows, *(name for name in ("caption", "translation", "back_translation") if name in rows.column_names))
     check_language(rows, language)
     known = find_language(language)
     script = script_of(language)
@@ -207,6 +210,9 @@ def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: 
     also = ALSO_WRITTEN.get(known.code, "") if known else ""
     scripts = (*SCRIPTS[script], *SCRIPTS.get(also, ())) if script else ()
     same = known is not None and known == find_language(source)
+    left_out = {"untranslated": f"captions and translations are both in '{language}'"} if same else {}
+    left_out |= {} if script else {"wrong_script": f"the script of '{language}' is not known"}
+    spaced, caption_spaced = (written not in UNSPACED for written in (script, script_of(source)))
     measured: dict[str, list[float]] = {"length": [], "repeated": []}
     measured |= {} if same else {"untranslated": []}
     measured |= {"wrong_script": []} if scripts else {}
@@ -216,8 +222,8 @@ def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: 
         empty.append(not translation.strip())
         measured["length"].append(math.log((len(translation.strip()) or 1) / (len(caption.strip()) or 1)))
         # a caption that says a word three times may have it translated three times
-        loops = share_of_loops(translation, spaced=script not in UNSPACED)
-        measured["repeated"].append(max(0.0, loops - share_of_loops(caption)))
+        loops = share_of_loops(translation, spaced=spaced)
+        measured["repeated"].append(max(0.0, loops - share_of_loops(caption, spaced=caption_spaced)))
         if not same:
             measured["untranslated"].append(chrf(translation, caption))
         if scripts:
@@ -230,7 +236,7 @@ def noise_report(rows: Dataset, language: str, *, source: str = "en", examples: 
     values["length"] = _deviations(values["length"], ~gone)
     factors = {name: _ramp(values[name], *RAMPS[name]) for name in RAMPS if name in values}
     scores = np.where(gone, 0.0, np.prod(list(factors.values()), axis=0))
-    report = NoiseReport(language, scores, factors, gone)
+    report = NoiseReport(language, scores, factors, gone, left_out=left_out)
     report.examples = _worst(rows, report, examples)
     report.note = mostly_other(rows["translation"], language)
     return report

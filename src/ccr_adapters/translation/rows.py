@@ -26,6 +26,7 @@ from ccr_adapters.data.tables import KINDS, read_tables, split_files
 from ccr_adapters.errors import CaptionError, DataError
 
 MADE = ("translation", "back_translation", "language", "translator")
+TEXTS = (Value("string"), Value("large_string"))
 _BLOCK = 10_000
 
 
@@ -96,16 +97,26 @@ def one_caption_a_row(rows: Dataset, column: str = "caption") -> Dataset:
             raise DataError(f"The rows have '{column}' and also 'caption'. Remove one of them.")
         rows = rows.rename_column(column, "caption")
     feature = rows.features["caption"]
-    texts = (Value("string"), Value("large_string"))
-    if isinstance(feature, (List, LargeList)) and feature.feature in texts:
+    if isinstance(feature, (List, LargeList)) and feature.feature in TEXTS:
         captions = rows["caption"][:]
         repeated = np.repeat(np.arange(len(rows)), [len(own or ()) for own in captions])
         flat = [text for own in captions for text in own or ()]
         with _no_cache():
             return rows.remove_columns("caption").select(repeated).add_column("caption", flat)
-    if feature not in texts:
+    if feature not in TEXTS:
         raise DataError(f"The column '{column}' holds {feature}; expected texts, or lists of texts.")
     return rows
+
+
+def check_texts(rows: Dataset, *columns: str) -> None:
+    """Refuse columns that hold something else than texts; one where nothing is holds empty ones.
+
+    Raises:
+        DataError: Naming the first.
+    """
+    for name in columns:
+        if rows.features[name] not in (*TEXTS, Value("null")):
+            raise DataError(f"'{name}' holds {rows.features[name]}; expected texts, one a row.")
 
 
 @contextmanager

@@ -132,6 +132,6 @@ yi       ydd_Hebr  yi   -      yid                     Yiddish
 yo       yor_Latn  yo   -      -                       Yoruba
 yue      yue_Hant  -    -      -                       Cantonese
 zh       zho_Hans  zh   zh_CN  zh_Hans,cmn_Hans,cmn    Chinese
-zh-Hant  zho_Hant  -    -      zh_TW,zh_HK,cmn_Hant    Chinese_in_traditional_characters
+zh-Hant  zho_Hant  -    -      zh_TW,zh_HK,zh_MO,cmn_Hant Chinese_in_traditional_characters
 zu       zul_Latn  zu   -      -                       Zulu
 """

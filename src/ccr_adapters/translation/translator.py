@@ -134,7 +134,7 @@ class Translator:
             reason = first_line(error)
             raise TranslationError(f"'{path}' is no translation model of transformers: {reason}") from error
         name = Path(path).resolve().name if Path(path).is_dir() else path
-        return cls(model.to(chosen), tokenizer, source, target, name=name, revision=_commit(path, revision))
+        return cls(model.to(chosen), tokenizer, source, target, name=name, revision=commit_of(path, revision))
 
     def reversed(self) -> Translator:
         """The same model, the other way round, for back-translation with a model of many languages."""
@@ -343,7 +343,7 @@ def _budgeted(order: list[int], inputs: list[list[int]], batch_size: int) -> Ite
         yield rows
 
 
-def _commit(name: str, revision: str | None) -> str | None:
+def commit_of(name: str, revision: str | None) -> str | None:
     """The commit of a repository that was loaded just now, as the cache calls it; of a folder nothing."""
     if Path(name).is_dir():
         return None
