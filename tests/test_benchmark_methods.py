@@ -158,24 +158,6 @@ def test_tables_of_an_archive_are_written_each_to_its_place(methods, tmp_path, c
     assert "350.0" not in few
     assert tiny.startswith("before")
     assert "bootstrap" in capsys.readouterr().out
-    page.write_text(page.read_text() + "<!-- methods_2900_mended:begin -->\n<!-- methods_2900_mended:end -->\n")
-    again = [
-        "--languages",
-        "de",
-        "--seeds",
-        "0",
-        "1",
-        "--regimes",
-        "2900",
-        "--write",
-        str(page),
-        "--place",
-        "methods_2900_mended",
-    ]
-    assert methods.main([*given, *again]) == 0
-    assert (
-        page.read_text().split("<!-- methods_2900_mended:begin -->\n")[1].startswith(few.partition("<!--")[0].strip())
-    )
 
 
 def test_what_noise_costs(tables, tmp_path):

@@ -73,7 +73,9 @@ def serve(
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Pixels of an uploaded picture.")] = 50.0,
     max_k: Annotated[int, typer.Option(min=1, max=16384, help="Results of a search.")] = 100,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second of one client; 0: no limit.")] = 50.0,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each part of a request: head, body, answer.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for each part of a request: head, body, answer.")
+    ] = 30.0,
     proxy: Annotated[
         str | None, typer.Option(help="Addresses of proxies in front, with commas, whose X-Forwarded-For is believed.")
     ] = None,
